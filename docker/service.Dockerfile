@@ -1,0 +1,47 @@
+# The service: slim, non-root, no torch. Targets: cpu (the default) and gpu.
+#
+#   docker build -f docker/service.Dockerfile --target cpu -t flawsmith .
+#
+# Every step is one that runs by hand as well: an environment, pip, a copy, `python -m service`.
+
+ARG PYTHON_IMAGE=python:3.11-slim
+
+# ── the environments: only what pip needs to know, so that a change of code reuses them ──
+FROM ${PYTHON_IMAGE} AS environment
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /build
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+RUN python -m venv /venv
+
+FROM environment AS environment-gpu
+RUN /venv/bin/pip install --constraint constraints.txt ".[gpu]"
+
+FROM environment AS environment-cpu
+RUN /venv/bin/pip install --constraint constraints.txt ".[service]"
+
+# ── what runs: the root file system may be read-only, /tmp takes large uploads ──
+FROM ${PYTHON_IMAGE} AS runtime
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin flawsmith
+WORKDIR /app
+COPY LICENSE ./
+COPY models/ models/
+COPY service/ service/
+ENV PATH=/venv/bin:$PATH \
+    HOME=/tmp \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    SERVICE_HOST=0.0.0.0 \
+    SERVICE_PORT=8000
+EXPOSE 8000
+USER 10001:10001
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD python -c "import os, urllib.request as http; http.urlopen('http://127.0.0.1:' + os.environ['SERVICE_PORT'] + '/v2/health/ready', timeout=4)"
+CMD ["python", "-m", "service"]
+
+FROM runtime AS gpu
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=environment-gpu /venv /venv
+
+FROM runtime AS cpu
+COPY --from=environment-cpu /venv /venv
