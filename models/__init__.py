@@ -1,0 +1,1 @@
+"""The seam: what a bundle is, and the two stories its graphs are run through."""

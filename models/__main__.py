@@ -1,0 +1,226 @@
+"""python -m models {inspect,verify,detect,synthesize}: the bundles and both stories on files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from models.arrays import RgbImage
+from models.bundle import (
+    SHIPPED,
+    Bundle,
+    find_bundle,
+    find_bundles,
+    open_bundle,
+    read_manifest,
+    verify_bundle,
+)
+from models.detection import Crop, Defect, Detection, detect
+from models.errors import FlawsmithError
+from models.session import Device
+from models.steps.outlines import Region
+from models.steps.pictures import (
+    PictureLimits,
+    decode_mask,
+    decode_picture,
+    encode_jpeg,
+    encode_png,
+)
+from models.synthesis import SynthesisRequest, Synthetic, synthesize
+
+LIMITS = PictureLimits()
+RED, BLUE = (235, 40, 40), (60, 130, 255)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; what is refused is said in one line, with exit status 2."""
+    given = _parser().parse_args(arguments)
+    try:
+        given.command(given)
+    except (FlawsmithError, OSError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def inspect(given: argparse.Namespace) -> None:
+    """List the bundles, or print one manifest."""
+    if given.product:
+        folder = find_bundle(given.bundles, given.product, given.version)
+        print(read_manifest(folder).model_dump_json(indent=2))
+        return
+    for product, versions in find_bundles(given.bundles).items():
+        for version, folder in versions.items():
+            manifest = read_manifest(folder)
+            size_mb = sum(f.stat().st_size for f in folder.iterdir()) / 1e6
+            print(f"{product} {version}  {', '.join(manifest.labels)}  {size_mb:.1f} MB")
+
+
+def verify(given: argparse.Namespace) -> None:
+    """Prove that a bundle's files are the ones that were sealed."""
+    folder = find_bundle(given.bundles, given.product, given.version)
+    manifest = verify_bundle(folder)
+    print(f"{manifest.product} {manifest.version} is as it was sealed")
+
+
+def detect_in_files(given: argparse.Namespace) -> None:
+    """Write <stem>.json and <stem>.overlay.jpg for each picture."""
+    bundle = _open(given)
+    detector = bundle.detector.with_params(
+        n=given.n, min_confidence=given.min_confidence, min_score=given.min_score
+    )
+    for path in given.pictures:
+        picture = decode_picture(path.read_bytes(), LIMITS)
+        detection = detect(picture, detector)
+        about = {"image": path.name, "product": given.product, **_describe_detection(detection)}
+        _write_json(given.out / f"{path.stem}.json", about)
+        overlay = draw_overlay(picture.as_rgb8(), detection)
+        (given.out / f"{path.stem}.overlay.jpg").write_bytes(encode_jpeg(overlay))
+        print(f"{path.name}: {detection.verdict}, {len(detection.defects)} defects")
+
+
+def synthesize_from_file(given: argparse.Namespace) -> None:
+    """Write image_0000.png, mask_0000.png, … and samples.json."""
+    bundle = _open(given)
+    picture = decode_picture(given.picture.read_bytes(), LIMITS)
+    mask = decode_mask(given.mask.read_bytes(), LIMITS) if given.mask else None
+    request = SynthesisRequest(
+        seed=given.seed,
+        count=given.count,
+        defects=given.defects,
+        label=given.label,
+        region=tuple(given.region) if given.region else None,
+        mask=mask,
+    )
+    described = []
+    for index, sample in enumerate(synthesize(picture, request, bundle.synthesizer)):
+        (given.out / f"image_{index:04d}.png").write_bytes(encode_png(sample.pixels))
+        (given.out / f"mask_{index:04d}.png").write_bytes(encode_png(sample.mask))
+        described.append(_describe_sample(sample))
+        print(f"image_{index:04d}.png: {len(sample.defects)} defects, seed {sample.seed}")
+    _write_json(given.out / "samples.json", {"product": given.product, "samples": described})
+
+
+def draw_overlay(image: RgbImage, detection: Detection) -> RgbImage:
+    """The picture with crops in blue and outlines in red, lines as wide as its size asks for."""
+    drawn = np.ascontiguousarray(image.copy())
+    width_px = max(1, round(max(image.shape) / 1000))
+    for crop in detection.crops:
+        x, y, width, height = crop.box
+        cv2.rectangle(drawn, (x, y), (x + width, y + height), BLUE, width_px)
+    for defect in detection.defects:
+        polygon = defect.region.polygon
+        rings = [
+            np.round(ring - 0.5).astype(np.int32) for ring in (polygon.exterior, *polygon.holes)
+        ]
+        cv2.polylines(drawn, rings, isClosed=True, color=RED, thickness=width_px)
+    return drawn
+
+
+def _open(given: argparse.Namespace) -> Bundle:
+    given.out.mkdir(parents=True, exist_ok=True)
+    folder = find_bundle(given.bundles, given.product, given.version)
+    return open_bundle(folder, Device(given.device))
+
+
+def _describe_detection(detection: Detection) -> dict[str, Any]:
+    return {
+        "verdict": detection.verdict,
+        "crops": [_describe_crop(crop) for crop in detection.crops],
+        "defects": [_describe_defect(defect) for defect in detection.defects],
+        "budget_exhausted": detection.budget_exhausted,
+        "timings_ms": detection.timings_ms,
+    }
+
+
+def _describe_crop(crop: Crop) -> dict[str, Any]:
+    return {
+        "rank": crop.rank,
+        "center": crop.center_xy,
+        "confidence": crop.confidence,
+        "box": crop.box,
+    }
+
+
+def _describe_defect(defect: Defect) -> dict[str, Any]:
+    return {
+        "label": defect.label,
+        "score": defect.score,
+        **_describe_region(defect.region),
+        "truncated": defect.truncated,
+        "crops": defect.crops,
+    }
+
+
+def _describe_region(region: Region) -> dict[str, Any]:
+    polygon = region.polygon
+    return {
+        "polygon": {
+            "exterior": polygon.exterior.tolist(),
+            "holes": [hole.tolist() for hole in polygon.holes],
+        },
+        "box": region.box,
+        "area_px": region.area_px,
+        "centroid": region.centroid_xy,
+    }
+
+
+def _describe_sample(sample: Synthetic) -> dict[str, Any]:
+    return {
+        "seed": sample.seed,
+        "defects": [{"label": d.label, **_describe_region(d.region)} for d in sample.defects],
+        "rejected": dict(sample.rejected),
+    }
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m models", description=__doc__)
+    parser.add_argument("--bundles", type=Path, default=SHIPPED, help="folder of the bundles")
+    commands = parser.add_subparsers(required=True)
+    for name, command in (
+        ("inspect", inspect),
+        ("verify", verify),
+        ("detect", detect_in_files),
+        ("synthesize", synthesize_from_file),
+    ):
+        one = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
+        one.set_defaults(command=command)
+        one.add_argument("--product", required=name != "inspect")
+        one.add_argument("--version", help="the newest unless named")
+        if name in ("detect", "synthesize"):
+            one.add_argument("--out", type=Path, default=Path())
+            one.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    _add_detect(commands.choices["detect"])
+    _add_synthesize(commands.choices["synthesize"])
+    return parser
+
+
+def _add_detect(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pictures", type=Path, nargs="+")
+    parser.add_argument("--n", type=int)
+    parser.add_argument("--min-confidence", type=float)
+    parser.add_argument("--min-score", type=float)
+
+
+def _add_synthesize(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("--mask", type=Path, help="a mask of your own; then only stage 2 runs")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=1)
+    parser.add_argument("--defects", type=int, default=1)
+    parser.add_argument("--label")
+    parser.add_argument("--region", type=int, nargs=4, metavar=("X", "Y", "WIDTH", "HEIGHT"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

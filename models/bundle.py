@@ -1,0 +1,212 @@
+"""Folder <-> Bundle: open, verify digests, seal."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from pydantic import ValidationError
+
+from models.detection import Detector, detect
+from models.errors import BundleAltered, BundleMissing, BundleTooNew, ParameterInvalid
+from models.graphs import DefectGenerator, Locator, MaskGenerator, Segmenter
+from models.manifest import GRAPH_FILES, SCHEMA_VERSION, GraphSpec, Manifest
+from models.session import Device, Graph, open_graph
+from models.steps.pictures import Picture
+from models.synthesis import SynthesisRequest, Synthesizer, synthesize
+
+MANIFEST = "manifest.json"
+SHIPPED = Path(__file__).parent / "bundles"
+"""Where the shipped bundles lie: <product>/<version>/."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle, ready to run."""
+
+    manifest: Manifest
+    detector: Detector
+    synthesizer: Synthesizer
+    folder: Path
+    providers: tuple[str, ...]
+
+
+def open_bundle(folder: Path, device: Device | None = None) -> Bundle:
+    """Verify a bundle's files and load its graphs.
+
+    Errors: those of `verify_bundle`; BundleAltered where a graph's inputs or outputs are not the
+            manifest's; DeviceLost.
+    """
+    manifest = verify_bundle(folder)
+    graphs = {
+        file: _open_as_described(folder / file, spec, device or Device())
+        for file, spec in graph_specs(manifest).items()
+    }
+    specs = manifest.graphs
+    locator, segmenter = graphs["locator.onnx"], graphs["segmenter.onnx"]
+    return Bundle(
+        manifest=manifest,
+        detector=Detector(
+            Locator(locator, specs.locator.stride_px, specs.locator.multiple_px),
+            Segmenter(segmenter, specs.segmenter.side_px),
+            manifest.labels,
+            manifest.detection,
+            manifest.limits,
+        ),
+        synthesizer=Synthesizer(
+            MaskGenerator(
+                graphs["mask_generator.onnx"],
+                specs.mask_generator.side_px,
+                specs.mask_generator.noise_size,
+                specs.mask_generator.spatial_noise_chw,
+            ),
+            DefectGenerator(
+                graphs["defect_generator.onnx"],
+                specs.defect_generator.side_px,
+                specs.defect_generator.noise_size,
+            ),
+            manifest.labels,
+            manifest.synthesis,
+            manifest.limits,
+        ),
+        folder=folder,
+        providers=tuple(locator.providers),
+    )
+
+
+def verify_bundle(folder: Path) -> Manifest:
+    """Read a bundle's manifest and prove that its files are the ones that were sealed.
+
+    Errors: BundleMissing where there is no folder or manifest; BundleTooNew for a newer schema;
+            BundleAltered for a malformed manifest, a missing, unknown or changed file, and external
+            data in a graph, each by name.
+    """
+    manifest = read_manifest(folder)
+    known = {MANIFEST, *GRAPH_FILES}
+    for path in sorted(folder.iterdir()):
+        if path.name not in known or not path.is_file() or path.is_symlink():
+            raise BundleAltered(f"{path.name} does not belong to the bundle {folder.name}")
+    for file, spec in graph_specs(manifest).items():
+        path = folder / file
+        if not path.is_file():
+            raise BundleAltered(f"{file} is missing")
+        if digest_of(path) != spec.sha256:
+            raise BundleAltered(f"{file} is not the file that was sealed: its sha256 differs")
+        _require_self_contained(path)
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest alone; the files beside it are not looked at."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BundleMissing(f"there is no {MANIFEST} in {folder.name}")
+    try:
+        content = json.loads(path.read_bytes())
+        version = content["schema_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleAltered(f"{MANIFEST} has no schema_version or is no JSON object") from error
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise BundleTooNew(
+            f"{MANIFEST} has schema {version}; this Flawsmith reads up to {SCHEMA_VERSION}"
+        )
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        raise BundleAltered(f"{MANIFEST} is malformed: {error}") from error
+
+
+def find_bundles(root: Path) -> dict[str, dict[str, Path]]:
+    """product -> version -> folder, products by name, versions from oldest to newest."""
+    found: dict[str, dict[str, Path]] = {}
+    for path in sorted(root.glob(f"*/*/{MANIFEST}")):
+        found.setdefault(path.parent.parent.name, {})[path.parent.name] = path.parent
+    return {
+        product: dict(sorted(versions.items(), key=lambda item: version_key(item[0])))
+        for product, versions in found.items()
+    }
+
+
+def find_bundle(root: Path, product: str, version: str | None = None) -> Path:
+    """The folder of a product's version, the newest unless one is named; BundleMissing."""
+    versions = find_bundles(root).get(product, {})
+    if not versions or (version is not None and version not in versions):
+        raise BundleMissing(f"there is no bundle {product} {version or ''}".rstrip())
+    return versions[version or next(reversed(versions))]
+
+
+def seal_bundle(graphs: dict[str, Path], manifest: Manifest, root: Path) -> Path:
+    """Write a bundle under root/<product>/<version>; its folder appears whole or not at all.
+
+    graphs: file name -> the exported graph. The manifest's digests must be theirs.
+    Errors: BundleAltered where they are not, or where that version is there already.
+    """
+    folder = root / manifest.product / manifest.version
+    if folder.exists():
+        raise BundleAltered(f"{manifest.product} {manifest.version} is sealed already")
+    unsealed = folder.with_name(f".{folder.name}.unsealed")
+    shutil.rmtree(unsealed, ignore_errors=True)
+    unsealed.mkdir(parents=True)
+    for file in GRAPH_FILES:
+        shutil.copyfile(graphs[file], unsealed / file)
+    (unsealed / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+    verify_bundle(unsealed)
+    unsealed.rename(folder)
+    return folder
+
+
+def warm_up(bundle: Bundle) -> None:
+    """Tell both stories once on a small grey picture, so that no client pays for the first run."""
+    side_px = max(bundle.manifest.limits.min_side_px, 2 * bundle.detector.params.crop_size_px)
+    picture = Picture(np.full((side_px, side_px, 3), 128, np.uint8))
+    detect(picture, bundle.detector.with_params(min_confidence=0.0))
+    try:
+        next(synthesize(picture, SynthesisRequest(seed=0), bundle.synthesizer))
+    except ParameterInvalid:
+        return  # a flat picture need not take a visible defect; both graphs have run
+
+
+def graph_specs(manifest: Manifest) -> dict[str, GraphSpec]:
+    """File name -> what the manifest says of it."""
+    graphs = manifest.graphs
+    specs = (graphs.mask_generator, graphs.defect_generator, graphs.locator, graphs.segmenter)
+    return dict(zip(GRAPH_FILES, specs, strict=True))
+
+
+def digest_of(path: Path) -> str:
+    """sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """1.10 is newer than 1.9; what is no version sorts before all that are."""
+    parts = version.split(".")
+    return tuple(int(part) for part in parts) if all(p.isdecimal() for p in parts) else ()
+
+
+def _require_self_contained(path: Path) -> None:
+    """Refuse a graph that is malformed or keeps weights outside the folder."""
+    try:
+        onnx.checker.check_model(path)
+    except (onnx.checker.ValidationError, DecodeError) as error:
+        raise BundleAltered(f"{path.name} is refused: {error}") from error
+
+
+def _open_as_described(path: Path, spec: GraphSpec, device: Device) -> Graph:
+    graph = open_graph(path, device)
+    if graph.input_names != set(spec.inputs):
+        raise BundleAltered(
+            f"{path.name} takes {sorted(graph.input_names)}, its manifest {sorted(spec.inputs)}"
+        )
+    if graph.output_names != list(spec.outputs):
+        raise BundleAltered(
+            f"{path.name} gives {graph.output_names}, its manifest {list(spec.outputs)}"
+        )
+    return graph

@@ -1,0 +1,174 @@
+"""Schema of manifest.json: what a bundle's numbers mean.
+
+A number that belongs to the graphs lives here and nowhere else. Every value is frozen; a request
+that asks for another one makes a new value (`model_copy`), it never edits the bundle.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SCHEMA_VERSION = 1
+"""Raised whenever an older reader would misunderstand a newer manifest."""
+
+GRAPH_FILES = ("mask_generator.onnx", "defect_generator.onnx", "locator.onnx", "segmenter.onnx")
+"""The four graphs of every bundle."""
+
+Score = Annotated[float, Field(ge=0.0, le=1.0)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Version = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+){0,2}$")]
+
+
+class Frozen(BaseModel):
+    """A value of the manifest: complete, known fields only, never changed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GraphSpec(Frozen):
+    """One graph file: what goes in, what comes out, and the digest that proves it."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    inputs: dict[str, str] = Field(description="name -> layout, type and meaning")
+    outputs: dict[str, str] = Field(description="name -> layout, type and meaning")
+
+
+class LocatorSpec(GraphSpec):
+    """Any picture in, one confidence logit and one offset per stride × stride cell out."""
+
+    stride_px: int = Field(gt=0, description="cell side of the output, px of the input picture")
+    multiple_px: int = Field(gt=0, description="input height and width are multiples of it")
+
+
+class SegmenterSpec(GraphSpec):
+    """Crops of a fixed side in, one logit per pixel for the background and each label out."""
+
+    side_px: int = Field(gt=0)
+
+
+class MaskGeneratorSpec(GraphSpec):
+    """A normal crop, its object mask, a label and Gaussian noise in, a soft mask out."""
+
+    side_px: int = Field(gt=0)
+    noise_size: int = Field(gt=0)
+    spatial_noise_chw: tuple[int, int, int]
+
+
+class DefectGeneratorSpec(GraphSpec):
+    """A normal crop, a mask, a label and Gaussian noise in, a foreground and its alpha out."""
+
+    side_px: int = Field(gt=0)
+    noise_size: int = Field(gt=0)
+
+
+class Graphs(Frozen):
+    """The four graphs."""
+
+    mask_generator: MaskGeneratorSpec
+    defect_generator: DefectGeneratorSpec
+    locator: LocatorSpec
+    segmenter: SegmenterSpec
+
+
+class DetectionParams(Frozen):
+    """How story 1 is told unless a request says otherwise."""
+
+    n: int = Field(ge=1, le=64, description="most crops to look into")
+    crop_size_px: int = Field(gt=0, description="side of the square crops")
+    min_confidence: Score = Field(description="a peak below it gets no crop; calibrated")
+    min_score: Score = Field(description="a region below it is not a defect; calibrated")
+    min_area_px: float = Field(ge=0.0, description="a smaller region is not a defect")
+    mask_threshold: Score = Field(description="defect probability from which a pixel is defect")
+    largest_defect_px: float = Field(gt=0.0, description="longest side of the largest defect")
+    peak_rule: Literal["coverage", "literal"] = "coverage"
+
+
+class LabelShape(Frozen):
+    """What the real defects of one label look like, for drawing sites and judging results."""
+
+    sides_px: tuple[float, ...] = Field(min_length=2, description="quantiles of the longest side")
+    min_area_px: float = Field(gt=0.0)
+    min_contrast: float = Field(gt=0.0, description="least visible change, grey levels of 255")
+
+
+class ObjectRule(Frozen):
+    """How the object is found in a normal picture by threshold segmentation."""
+
+    threshold: Literal["otsu", "none"]
+    polarity: Literal["bright", "dark"] = "bright"
+    full_share: Score = Field(default=0.98, description="covering more means: no background")
+    least_gap: float = Field(default=48.0, description="grey levels that make a background")
+    margin_hw: tuple[Score, Score] = Field(
+        default=(0.0, 0.0), description="shares of height and width at both ends, never object"
+    )
+
+
+class SynthesisParams(Frozen):
+    """How story 2 is told unless a request says otherwise."""
+
+    object_rule: ObjectRule
+    crop_scale: tuple[float, float] = Field(description="crop side ÷ defect side, least and most")
+    mask_threshold: Score = Field(default=0.5, description="soft mask from which a pixel is defect")
+    feather_px: float = Field(gt=0.0, description="width of the blend inside the mask, crop pixels")
+    max_attempts: int = Field(gt=0, description="draws for one defect before giving up")
+    shapes: dict[str, LabelShape]
+
+
+class Limits(Frozen):
+    """What the graphs can take."""
+
+    min_side_px: int = Field(gt=0, description="shortest side of a picture")
+    max_pixels: int = Field(gt=0)
+
+
+class Calibration(Frozen):
+    """The camera's scale, where it is known."""
+
+    mm_per_px: float = Field(gt=0.0)
+
+
+class DataSource(Frozen):
+    """One data set that the graphs were trained on."""
+
+    name: str
+    licence: str
+    citation: str
+    pictures: dict[str, int] = Field(description="split -> number of pictures")
+
+
+class Training(Frozen):
+    """Where the graphs come from."""
+
+    data: tuple[DataSource, ...]
+    commit: str = Field(description="the training code's commit")
+    recipe: str
+    seeds: dict[str, int]
+    steps: dict[str, int]
+
+
+class Manifest(Frozen):
+    """Everything a reader of a bundle must know."""
+
+    schema_version: Literal[1] = 1
+    product: Name
+    version: Version
+    created: datetime
+    labels: tuple[Name, ...] = Field(min_length=1)
+    graphs: Graphs
+    detection: DetectionParams
+    synthesis: SynthesisParams
+    limits: Limits
+    calibration: Calibration | None = None
+    training: Training
+    figures: dict[str, float] = Field(description="measured on validation pictures; name -> value")
+
+    @model_validator(mode="after")
+    def every_label_has_a_shape(self) -> Manifest:
+        """Refuse a manifest whose synthesis cannot draw one of its labels."""
+        missing = set(self.labels) - set(self.synthesis.shapes)
+        if missing:
+            raise ValueError(f"synthesis.shapes lacks {sorted(missing)}")
+        return self

@@ -1,0 +1,1 @@
+"""Pure functions the stories are told with."""

@@ -1,0 +1,80 @@
+"""Where a defect may come to lie, and the square that the generators are shown of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Mask, RgbImage
+from models.steps.crops import Window, cut_crop, resize_crop, window_around
+
+LEAST_SIDE_PX = 24
+"""No site is smaller: a tiny defect still needs surroundings to be painted into."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A square of a picture as the generators see it.
+
+    image (S, S, 3) uint8, object (S, S) bool; S the generators' side, whatever the window's.
+    """
+
+    window: Window
+    image: RgbImage
+    object: Mask
+
+    @property
+    def scale(self) -> np.float32:
+        """log2 of picture pixels per generator pixel, a condition of both generators."""
+        return np.float32(np.log2(self.window.side_px / self.image.shape[0]))
+
+
+def draw_site_side_px(
+    sides_px: tuple[float, ...], crop_scale: tuple[float, float], rng: np.random.Generator
+) -> int:
+    """A window's side for a defect drawn from the quantiles of real defects' longest sides."""
+    side_px = np.interp(rng.random(), np.linspace(0, 1, len(sides_px)), sides_px)
+    return max(LEAST_SIDE_PX, round(float(side_px) * rng.uniform(*crop_scale)))
+
+
+def draw_site_center(allowed: Mask, rng: np.random.Generator) -> tuple[float, float]:
+    """The centre of an allowed pixel, each as likely as any other.
+
+    Shapes: allowed (H, W), with at least one True.
+    """
+    rows = np.cumsum(np.count_nonzero(allowed, axis=1))
+    nth = int(rng.integers(rows[-1]))
+    row = int(np.searchsorted(rows, nth, side="right"))
+    before = int(rows[row - 1]) if row else 0
+    column = int(np.flatnonzero(allowed[row])[nth - before])
+    return column + 0.5, row + 0.5
+
+
+def cut_site(
+    image: RgbImage, allowed: Mask, center_xy: tuple[float, float], side_px: int, shown_px: int
+) -> Site:
+    """The square of `side_px` around a point, shown to the generators at `shown_px`."""
+    window = window_around(center_xy, side_px, image.shape[:2])
+    shown = resize_crop(cut_crop(image, window), shown_px)
+    share = resize_crop(cut_crop(_as_bytes(allowed), window), shown_px)
+    return Site(window, shown, share > 127)
+
+
+def enlarge(values: NDArray[np.float32], side_px: int) -> NDArray[np.float32]:
+    """What a generator answered, at the window's own side: (S, S) or (S, S, 3) -> (side, side, …).
+
+    Only masks, foregrounds and alphas come this way, never the picture.
+    """
+    if values.shape[0] == side_px:
+        return values
+    rule = cv2.INTER_AREA if values.shape[0] > side_px else cv2.INTER_CUBIC
+    resized: Any = cv2.resize(values, (side_px, side_px), interpolation=rule)
+    return np.asarray(np.clip(resized, 0.0, 1.0), np.float32)
+
+
+def _as_bytes(mask: Mask) -> NDArray[np.uint8]:
+    return mask.view(np.uint8) * np.uint8(255)

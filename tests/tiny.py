@@ -1,0 +1,249 @@
+"""A legal bundle of real ONNX graphs in milliseconds, no torch.
+
+The graphs answer with what they see, so that a test can foretell every pixel: the locator and the
+segmenter with the red channel, the mask generator with a disc whose size the noise chooses, the
+defect generator with black.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from models.bundle import digest_of, seal_bundle
+from models.manifest import (
+    DataSource,
+    DefectGeneratorSpec,
+    DetectionParams,
+    Graphs,
+    LabelShape,
+    Limits,
+    LocatorSpec,
+    Manifest,
+    MaskGeneratorSpec,
+    ObjectRule,
+    SegmenterSpec,
+    SynthesisParams,
+    Training,
+)
+
+CROP_PX = 32
+SIDE_PX = 32
+STRIDE_PX = 8
+NOISE = 4
+SPATIAL_NOISE_CHW = (1, 2, 2)
+U8, F32, I64 = TensorProto.UINT8, TensorProto.FLOAT, TensorProto.INT64
+
+
+def write_tiny_bundle(root: Path, *, product: str = "tiny", version: str = "1") -> Path:
+    """Seal a tiny bundle under root/<product>/<version> and return its folder."""
+    made = root / ".graphs"
+    made.mkdir(parents=True, exist_ok=True)
+    models = {
+        "locator.onnx": _locator(),
+        "segmenter.onnx": _segmenter(),
+        "mask_generator.onnx": _mask_generator(),
+        "defect_generator.onnx": _defect_generator(),
+    }
+    files = {name: made / name for name in models}
+    for name, model in models.items():
+        onnx.checker.check_model(model)
+        onnx.save(model, str(files[name]))
+    return seal_bundle(files, tiny_manifest(files, product=product, version=version), root)
+
+
+def tiny_manifest(files: dict[str, Path], *, product: str, version: str) -> Manifest:
+    """The manifest of the tiny graphs: two labels, of which the segmenter says the first."""
+    digests = {name: digest_of(path) for name, path in files.items()}
+    shape = LabelShape(sides_px=(8.0, 12.0, 16.0), min_area_px=4.0, min_contrast=2.0)
+    return Manifest(
+        product=product,
+        version=version,
+        created=datetime(2026, 1, 1, tzinfo=UTC),
+        labels=("pit", "scratch"),
+        graphs=Graphs(
+            locator=LocatorSpec(
+                sha256=digests["locator.onnx"],
+                inputs={"image": "(1, H, W, 3) uint8"},
+                outputs={"field": "(1, 3, H/8, W/8) float32"},
+                stride_px=STRIDE_PX,
+                multiple_px=STRIDE_PX,
+            ),
+            segmenter=SegmenterSpec(
+                sha256=digests["segmenter.onnx"],
+                inputs={"image": "(B, 32, 32, 3) uint8"},
+                outputs={"logits": "(B, 3, 32, 32) float32"},
+                side_px=CROP_PX,
+            ),
+            mask_generator=MaskGeneratorSpec(
+                sha256=digests["mask_generator.onnx"],
+                inputs=dict.fromkeys(
+                    ("image", "object", "label", "scale", "noise", "spatial_noise"), "see above"
+                ),
+                outputs={"mask": "(B, 1, 32, 32) float32"},
+                side_px=SIDE_PX,
+                noise_size=NOISE,
+                spatial_noise_chw=SPATIAL_NOISE_CHW,
+            ),
+            defect_generator=DefectGeneratorSpec(
+                sha256=digests["defect_generator.onnx"],
+                inputs=dict.fromkeys(("image", "mask", "label", "scale", "noise"), "see above"),
+                outputs=dict.fromkeys(("foreground", "alpha"), "float32 in 0..1"),
+                side_px=SIDE_PX,
+                noise_size=NOISE,
+            ),
+        ),
+        detection=DetectionParams(
+            n=5,
+            crop_size_px=CROP_PX,
+            min_confidence=0.5,
+            min_score=0.5,
+            min_area_px=1.0,
+            mask_threshold=0.5,
+            largest_defect_px=16.0,
+        ),
+        synthesis=SynthesisParams(
+            object_rule=ObjectRule(threshold="otsu"),
+            crop_scale=(1.4, 2.6),
+            feather_px=2.0,
+            max_attempts=20,
+            shapes={"pit": shape, "scratch": shape},
+        ),
+        limits=Limits(min_side_px=16, max_pixels=20_000_000),
+        training=Training(
+            data=(
+                DataSource(
+                    name="arithmetic", licence="CC0-1.0", citation="none", pictures={"train": 0}
+                ),
+            ),
+            commit="0000000",
+            recipe="tiny",
+            seeds={"all": 0},
+            steps={"all": 0},
+        ),
+        figures={},
+    )
+
+
+def _locator() -> onnx.ModelProto:
+    """Logit: the brightest red of each cell, -8 for 0 and +8 for 255; offsets 0."""
+    nodes = [
+        *_red_as_logit("image"),
+        helper.make_node(
+            "MaxPool", ["red"], ["logit"], kernel_shape=[STRIDE_PX] * 2, strides=[STRIDE_PX] * 2
+        ),
+        helper.make_node("Sub", ["logit", "logit"], ["zero"]),
+        helper.make_node("Concat", ["logit", "zero", "zero"], ["field"], axis=1),
+    ]
+    image = helper.make_tensor_value_info("image", U8, [1, "height", "width", 3])
+    field = helper.make_tensor_value_info("field", F32, [1, 3, "rows", "columns"])
+    return _model(nodes, [image], [field], _red_constants())
+
+
+def _segmenter() -> onnx.ModelProto:
+    """Background 0, the first label the red channel's logit, the second label -20."""
+    nodes = [
+        *_red_as_logit("image"),
+        helper.make_node("Sub", ["red", "red"], ["zero"]),
+        helper.make_node("Sub", ["zero", "twenty"], ["never"]),
+        helper.make_node("Concat", ["zero", "red", "never"], ["logits"], axis=1),
+    ]
+    image = helper.make_tensor_value_info("image", U8, ["batch", CROP_PX, CROP_PX, 3])
+    logits = helper.make_tensor_value_info("logits", F32, ["batch", 3, CROP_PX, CROP_PX])
+    return _model(nodes, [image], [logits], [*_red_constants(), _constant("twenty", 20.0)])
+
+
+def _mask_generator() -> onnx.ModelProto:
+    """A disc in the middle, its edge moved by the mean of the noise."""
+    rows, columns = np.mgrid[:SIDE_PX, :SIDE_PX] + 0.5 - SIDE_PX / 2
+    disc = (0.25 * SIDE_PX - np.hypot(rows, columns)).astype(np.float32)[None, None]
+    nodes = [
+        helper.make_node("ReduceMean", ["noise", "axes"], ["shift"], keepdims=1),
+        helper.make_node("Unsqueeze", ["shift", "last"], ["shift_bchw"]),
+        helper.make_node("Add", ["disc", "shift_bchw"], ["edge"]),
+        helper.make_node("Sigmoid", ["edge"], ["mask"]),
+    ]
+    inputs = [
+        *_site_inputs(),
+        helper.make_tensor_value_info("object", U8, ["batch", SIDE_PX, SIDE_PX]),
+        helper.make_tensor_value_info("noise", F32, ["batch", NOISE]),
+        helper.make_tensor_value_info("spatial_noise", F32, ["batch", *SPATIAL_NOISE_CHW]),
+    ]
+    mask = helper.make_tensor_value_info("mask", F32, ["batch", 1, SIDE_PX, SIDE_PX])
+    constants = [
+        numpy_helper.from_array(disc, "disc"),
+        numpy_helper.from_array(np.array([1], np.int64), "axes"),
+        numpy_helper.from_array(np.array([2, 3], np.int64), "last"),
+    ]
+    return _model(nodes, inputs, [mask], constants)
+
+
+def _defect_generator() -> onnx.ModelProto:
+    """Black everywhere, wholly opaque."""
+    nodes = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=F32),
+        helper.make_node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Sub", ["planes", "planes"], ["foreground"]),
+        helper.make_node("Slice", ["foreground", "zero", "one", "one"], ["plane"]),
+        helper.make_node("Exp", ["plane"], ["alpha"]),
+    ]
+    inputs = [
+        *_site_inputs(),
+        helper.make_tensor_value_info("mask", U8, ["batch", SIDE_PX, SIDE_PX]),
+        helper.make_tensor_value_info("noise", F32, ["batch", NOISE]),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("foreground", F32, ["batch", 3, SIDE_PX, SIDE_PX]),
+        helper.make_tensor_value_info("alpha", F32, ["batch", 1, SIDE_PX, SIDE_PX]),
+    ]
+    constants = [
+        numpy_helper.from_array(np.array([0], np.int64), "zero"),
+        numpy_helper.from_array(np.array([1], np.int64), "one"),
+    ]
+    return _model(nodes, inputs, outputs, constants)
+
+
+def _red_as_logit(image: str) -> list[onnx.NodeProto]:
+    return [
+        helper.make_node("Cast", [image], ["pixels"], to=F32),
+        helper.make_node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Slice", ["planes", "from", "to", "axis"], ["plane"]),
+        helper.make_node("Mul", ["plane", "gain"], ["scaled"]),
+        helper.make_node("Sub", ["scaled", "eight"], ["red"]),
+    ]
+
+
+def _red_constants() -> list[TensorProto]:
+    return [
+        numpy_helper.from_array(np.array([0], np.int64), "from"),
+        numpy_helper.from_array(np.array([1], np.int64), "to"),
+        numpy_helper.from_array(np.array([1], np.int64), "axis"),
+        _constant("gain", 16.0 / 255.0),
+        _constant("eight", 8.0),
+    ]
+
+
+def _site_inputs() -> list[onnx.ValueInfoProto]:
+    return [
+        helper.make_tensor_value_info("image", U8, ["batch", SIDE_PX, SIDE_PX, 3]),
+        helper.make_tensor_value_info("label", I64, ["batch"]),
+        helper.make_tensor_value_info("scale", F32, ["batch"]),
+    ]
+
+
+def _constant(name: str, value: float) -> TensorProto:
+    return numpy_helper.from_array(np.array(value, np.float32), name)
+
+
+def _model(
+    nodes: list[onnx.NodeProto],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+    constants: list[TensorProto],
+) -> onnx.ModelProto:
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
