@@ -1,0 +1,1 @@
+"""Offline torch: annotated pictures in, sealed bundles out."""
