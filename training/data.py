@@ -1,0 +1,156 @@
+"""Imported samples -> pictures in memory, crops and batches; split by group, never by image."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import RgbImage
+from models.steps.outlines import Region, find_regions
+from models.steps.pictures import PictureLimits, decode_picture, encode_png
+from training.augment import LabelMap
+from training.importers import AnnotationMalformed, Sample
+
+LIMITS = PictureLimits()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of an imported data set's index."""
+
+    image: str
+    labels: str
+    group: str
+    split: str
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """One annotated defect: label index from 1, its region in the picture."""
+
+    label: int
+    region: Region
+
+    @property
+    def side_px(self) -> int:
+        """Longest side of its box."""
+        return max(self.region.box[2:])
+
+
+@dataclass(frozen=True)
+class Record:
+    """A picture in memory with its label map (0 background, k the k-th label) and flaws."""
+
+    name: str
+    group: str
+    image: RgbImage
+    labels: LabelMap
+
+    @cached_property
+    def flaws(self) -> tuple[Flaw, ...]:
+        """The connected regions of each label."""
+        kinds = [int(k) for k in np.unique(self.labels) if k]
+        return tuple(Flaw(k, region) for k in kinds for region in find_regions(self.labels == k))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The imported pictures of a run, split by group."""
+
+    labels: tuple[str, ...]
+    train: tuple[Record, ...]
+    val: tuple[Record, ...]
+
+    @cached_property
+    def train_defects(self) -> tuple[Record, ...]:
+        """Training pictures with at least one defect."""
+        return tuple(r for r in self.train if r.flaws)
+
+    @cached_property
+    def train_normals(self) -> tuple[Record, ...]:
+        """Training pictures without a defect."""
+        return tuple(r for r in self.train if not r.flaws)
+
+    @cached_property
+    def val_normals(self) -> tuple[Record, ...]:
+        """Validation pictures without a defect."""
+        return tuple(r for r in self.val if not r.flaws)
+
+
+def store_samples(samples: list[Sample], folder: Path, *, val_share: float, seed: int) -> None:
+    """Write an index and one label-map PNG for each marked picture; pictures stay where they are.
+
+    Errors: AnnotationMalformed where a mask does not fit its picture or nothing is left to train
+    or to validate on.
+    """
+    names = sorted({marking.label for sample in samples for marking in sample.markings})
+    (folder / "labels").mkdir(parents=True, exist_ok=True)
+    rows = []
+    for index, sample in enumerate(samples):
+        labels = ""
+        if sample.markings:
+            hw = decode_picture(sample.image.read_bytes(), LIMITS).hw
+            label_map = np.zeros(hw, np.uint8)
+            for marking in sample.markings:
+                label_map[marking.draw(hw)] = 1 + names.index(marking.label)
+            labels = f"labels/{index:05d}.png"
+            (folder / labels).write_bytes(encode_png(label_map))
+        split = sample.split or draw_split(sample.group, val_share=val_share, seed=seed)
+        rows.append(Row(str(sample.image.resolve()), labels, sample.group, split))
+    require_split_by_group(rows, folder)
+    index_file = {"labels": names, "rows": [asdict(row) for row in rows]}
+    (folder / "samples.json").write_text(json.dumps(index_file, indent=1))
+
+
+def draw_split(group: str, *, val_share: float, seed: int) -> str:
+    """train or val for a whole group, from a digest of its name: stable when data is added."""
+    digest = hashlib.sha256(f"{seed}:{group}".encode()).digest()
+    return "val" if int.from_bytes(digest[:8], "big") / 2**64 < val_share else "train"
+
+
+def require_split_by_group(rows: list[Row], source: Path) -> None:
+    """Refuse a split that puts one group on both sides, or leaves a side empty."""
+    sides = {side: {r.group for r in rows if r.split == side} for side in ("train", "val")}
+    shared = sides["train"] & sides["val"]
+    if shared:
+        raise AnnotationMalformed(source, "split", f"groups on both sides: {sorted(shared)[:3]}")
+    for side, groups in sides.items():
+        if not groups:
+            raise AnnotationMalformed(source, "split", f"no group is left for {side}")
+
+
+def load_dataset(folder: Path) -> Dataset:
+    """Decode an imported data set into memory."""
+    content = json.loads((folder / "samples.json").read_text())
+    rows = [Row(**row) for row in content["rows"]]
+    sides = {side: [r for r in rows if r.split == side] for side in ("train", "val")}
+    return Dataset(
+        labels=tuple(content["labels"]),
+        train=tuple(_load(row, folder) for row in sides["train"]),
+        val=tuple(_load(row, folder) for row in sides["val"]),
+    )
+
+
+def defect_sides_px(records: tuple[Record, ...]) -> NDArray[np.float64]:
+    """Longest sides of all flaws of the records."""
+    return np.array([flaw.side_px for record in records for flaw in record.flaws], float)
+
+
+def crop_radius_px(crop_px: int, data: Dataset) -> float:
+    """How far from a crop's centre the largest training defect's centre may lie, and be whole."""
+    return max(0.0, (crop_px - float(defect_sides_px(data.train).max())) / 2)
+
+
+def _load(row: Row, folder: Path) -> Record:
+    image = decode_picture(Path(row.image).read_bytes(), LIMITS).as_rgb8()
+    if row.labels:
+        labels = decode_picture((folder / row.labels).read_bytes(), LIMITS).pixels
+    else:
+        labels = np.zeros(image.shape[:2], np.uint8)
+    return Record(Path(row.image).stem, row.group, image, np.asarray(labels, np.uint8))

@@ -1,0 +1,248 @@
+"""Runs a bundle's graphs through STORY 1 and 2 on validation pictures: calibration and figures.
+
+Every figure is taken through the very functions that the service calls; a protocol stands in each
+docstring.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Mask
+from models.bundle import Bundle
+from models.detection import Detection, Detector, detect, predict_field
+from models.steps.crops import Window, window_around
+from models.steps.fields import ConfidenceField
+from models.steps.fusion import contrast
+from models.steps.outlines import Region
+from models.steps.pictures import Picture
+from models.synthesis import SynthesisRequest, Synthesizer, Synthetic, find_allowed, synthesize
+from training.data import Record
+from training.metrics import (
+    FALSE_REGIONS,
+    Predicted,
+    froc,
+    image_auroc,
+    is_covered,
+    is_found,
+    pixel_average_precision,
+    recall_at,
+)
+
+CROPS = (1, 3, 5, 10)
+"""The n at which stage-1 coverage is told."""
+SIZE_BINS_PX = (0, 16, 32, 64, 128, 4096)
+"""Edges of the bins of defect size, by longest side."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Thresholds chosen on validation pictures."""
+
+    min_confidence: float
+    min_score: float
+
+
+def evaluate_detection(records: tuple[Record, ...], detector: Detector) -> dict[str, float]:
+    """Coverage, FROC, pixel and image figures of a detector as it is calibrated.
+
+    FROC sweeps the score over everything that the calibrated crops show (min_score 0).
+    """
+    figures = measure_coverage(records, detector)
+    swept = [detect(Picture(r.image), detector.with_params(min_score=0.0)) for r in records]
+    per_image, recall, _ = froc(_truths(records), _predictions(swept))
+    for most in FALSE_REGIONS:
+        figures[f"recall_at_{most:g}_false_regions"] = recall_at(per_image, recall, most)
+    figures |= measure_sizes(records, swept, detector.params.min_score)
+    figures |= measure_pictures(records, swept)
+    return figures
+
+
+def calibrate(records: tuple[Record, ...], detector: Detector) -> Calibration:
+    """Thresholds for a service that should neither miss nor cry wolf.
+
+    min_confidence: the greatest that costs at most one point of stage-1 coverage at n.
+    min_score:      the best F1 of regions, over all pictures.
+    """
+    fields = [predict_field(record.image, detector.locator) for record in records]
+    full = coverage(records, fields, detector, n=detector.params.n, min_confidence=0.0)
+    candidates = np.linspace(0.01, 0.6, 60)
+    kept = [
+        c
+        for c in candidates
+        if coverage(records, fields, detector, n=detector.params.n, min_confidence=float(c))
+        >= full - 0.01
+    ]
+    min_confidence = round(float(max(kept, default=0.01)), 3)
+    looking = detector.with_params(min_confidence=min_confidence, min_score=0.0)
+    swept = [detect(Picture(record.image), looking) for record in records]
+    per_image, recall, thresholds = froc(_truths(records), _predictions(swept))
+    total = sum(len(record.flaws) for record in records)
+    hits, false = recall * total, per_image * len(records)
+    f1 = 2 * hits / np.maximum(hits + false + total, 1e-9)
+    best = float(thresholds[int(np.argmax(f1))]) if len(thresholds) else 0.5
+    return Calibration(min_confidence, round(max(0.0, best - 5e-4), 3))
+
+
+def coverage(
+    records: tuple[Record, ...],
+    fields: list[ConfidenceField],
+    detector: Detector,
+    *,
+    n: int,
+    min_confidence: float,
+) -> float:
+    """Share of defects of which one of at most n crops shows at least half of the pixels."""
+    shown = [
+        is_covered(flaw.region, windows)
+        for record, field in zip(records, fields, strict=True)
+        if record.flaws
+        for windows in [_windows(field, detector, n, min_confidence)]
+        for flaw in record.flaws
+    ]
+    return float(np.mean(shown)) if shown else 0.0
+
+
+def measure_coverage(records: tuple[Record, ...], detector: Detector) -> dict[str, float]:
+    """Stage-1 coverage at each n with every peak looked into, and image AUROC of the locator."""
+    fields = [predict_field(record.image, detector.locator) for record in records]
+    figures = {
+        f"coverage_at_{n}": coverage(records, fields, detector, n=n, min_confidence=0.0)
+        for n in CROPS
+    }
+    strongest = [float(field.logits.max()) for field in fields]
+    figures["locator_image_auroc"] = image_auroc(strongest, [bool(r.flaws) for r in records])
+    return figures
+
+
+def measure_sizes(
+    records: tuple[Record, ...], swept: list[Detection], min_score: float
+) -> dict[str, float]:
+    """Share found in bins of the defect's longest side, and false regions, as calibrated."""
+    found: dict[int, list[bool]] = {}
+    false = 0
+    for record, detection in zip(records, swept, strict=True):
+        kept = [d.region for d in detection.defects if d.score >= min_score]
+        for flaw in record.flaws:
+            hit = any(is_found(flaw.region, region) for region in kept)
+            found.setdefault(int(np.digitize(flaw.side_px, SIZE_BINS_PX[1:])), []).append(hit)
+        truths = [flaw.region for flaw in record.flaws]
+        false += sum(not any(is_found(t, region) for t in truths) for region in kept)
+    figures = {
+        f"recall_{SIZE_BINS_PX[bin_]}_to_{SIZE_BINS_PX[bin_ + 1]}_px": float(np.mean(hits))
+        for bin_, hits in sorted(found.items())
+    }
+    figures["recall_as_calibrated"] = float(np.mean([h for hits in found.values() for h in hits]))
+    figures["false_regions_as_calibrated"] = false / len(records)
+    return figures
+
+
+def measure_pictures(records: tuple[Record, ...], swept: list[Detection]) -> dict[str, float]:
+    """Image AUROC of the best score, pixel AP and Dice of the found regions, and times."""
+    best = [max((d.score for d in detection.defects), default=0.0) for detection in swept]
+    scores, truths = [], []
+    for record, detection in zip(records, swept, strict=True):
+        canvas = np.zeros(record.labels.shape, np.float32)
+        for defect in reversed(detection.defects):
+            region = defect.region
+            height, width = region.mask.shape
+            window = canvas[region.y : region.y + height, region.x : region.x + width]
+            window[region.mask] = defect.score
+        # Every fourth pixel of each axis: AP over 150 MP would need more memory than it tells.
+        scores.append(canvas[::4, ::4].ravel())
+        truths.append((record.labels[::4, ::4] > 0).ravel())
+    return {
+        "image_auroc": image_auroc(best, [bool(r.flaws) for r in records]),
+        "pixel_ap": pixel_average_precision(np.concatenate(scores), np.concatenate(truths)),
+    }
+
+
+def measure_times(records: tuple[Record, ...], detector: Detector) -> dict[str, float]:
+    """Milliseconds for one picture from pixels to outlines: median, 95th percentile, MP/s."""
+    spent, pixels = [], 0
+    for record in records:
+        started = time.perf_counter()
+        detect(Picture(record.image), detector)
+        spent.append(time.perf_counter() - started)
+        pixels += record.labels.size
+    return {
+        "detect_p50_ms": 1e3 * float(np.median(spent)),
+        "detect_p95_ms": 1e3 * float(np.quantile(spent, 0.95)),
+        "detect_mp_per_s": pixels / 1e6 / sum(spent),
+    }
+
+
+def evaluate_synthesis(
+    normals: tuple[Record, ...], synthesizer: Synthesizer, *, count: int, seed: int
+) -> dict[str, float]:
+    """The promises, each checked on the finished samples and not by the code that keeps them.
+
+    promise_*: share of samples that keep it. Labels in turn, pictures in turn, one defect each.
+    """
+    kept: dict[str, list[bool]] = {}
+    rejected = 0
+    for index in range(count):
+        record = normals[index % len(normals)]
+        label = synthesizer.labels[index % len(synthesizer.labels)]
+        request = SynthesisRequest(seed=seed + index, label=label)
+        (sample,) = synthesize(Picture(record.image), request, synthesizer)
+        rejected += sample.rejected.total()
+        for promise, holds in check_promises(record, sample, synthesizer).items():
+            kept.setdefault(promise, []).append(holds)
+    figures = {f"promise_{promise}": float(np.mean(v)) for promise, v in kept.items()}
+    figures["rejected_per_sample"] = rejected / count
+    return figures
+
+
+def check_promises(record: Record, sample: Synthetic, synthesizer: Synthesizer) -> dict[str, bool]:
+    """Whether a sample is identical outside its mask, and its mask legal, inside and visible."""
+    allowed = find_allowed(record.image, None, synthesizer.params)
+    shapes = synthesizer.params.shapes
+    return {
+        "identical": bool(np.array_equal(sample.pixels[~sample.mask], record.image[~sample.mask])),
+        "legal": sample.mask.dtype == np.bool_
+        and sample.mask.shape == record.image.shape[:2]
+        and bool(sample.mask.any()),
+        "inside": not bool((sample.mask & ~allowed).any()),
+        "visible": all(
+            contrast(record.image, sample.pixels, _on_picture(d.region, sample.mask.shape))
+            >= shapes[d.label].min_contrast
+            for d in sample.defects
+        ),
+    }
+
+
+def with_calibration(bundle: Bundle, calibration: Calibration) -> Bundle:
+    """A bundle whose detector uses other thresholds."""
+    detector = bundle.detector.with_params(
+        min_confidence=calibration.min_confidence, min_score=calibration.min_score
+    )
+    return replace(bundle, detector=detector)
+
+
+def _windows(
+    field: ConfidenceField, detector: Detector, n: int, min_confidence: float
+) -> list[Window]:
+    params = detector.params
+    radius_px = max(0.0, (params.crop_size_px - params.largest_defect_px) / 2)
+    peaks = field.peaks(n, min_confidence=min_confidence, radius_px=radius_px)
+    return [window_around((p.x, p.y), params.crop_size_px, field.image_hw) for p in peaks]
+
+
+def _truths(records: tuple[Record, ...]) -> list[list[Region]]:
+    return [[flaw.region for flaw in record.flaws] for record in records]
+
+
+def _predictions(swept: list[Detection]) -> list[list[Predicted]]:
+    return [[Predicted(d.region, d.score) for d in detection.defects] for detection in swept]
+
+
+def _on_picture(region: Region, hw: tuple[int, ...]) -> Mask:
+    canvas: NDArray[np.bool_] = np.zeros(hw, bool)
+    height, width = region.mask.shape
+    canvas[region.y : region.y + height, region.x : region.x + width] = region.mask
+    return canvas

@@ -1,0 +1,86 @@
+"""torch -> ONNX behind a parity gate."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.errors import FlawsmithError
+from models.session import Device, open_graph
+
+OPSET = 20
+LARGEST_GAP = 2e-3
+"""What the two runtimes may differ by, in logits or in shares of 1."""
+
+Arrays = dict[str, Tensor]
+
+
+class ExportMismatch(FlawsmithError):
+    """The ONNX graph does not compute what the network computes."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """How one network becomes a graph.
+
+    traced: example inputs by name, in the order of `forward`.
+    other:  inputs of another batch, and of another size where sizes are free: a frozen axis fails.
+    free:   input name -> {axis: name} of the axes that stay free.
+    """
+
+    network: nn.Module
+    traced: Arrays
+    other: Arrays
+    outputs: tuple[str, ...]
+    free: dict[str, dict[int, str]]
+
+
+def export_graph(exported: Exported, path: Path) -> float:
+    """Write a network as ONNX and prove that it computes the same; the largest gap found.
+
+    Errors: ExportMismatch, and the file is gone, where any output differs by more than
+            LARGEST_GAP on inputs unlike the traced ones.
+    """
+    network = exported.network.eval().to(memory_format=torch.contiguous_format)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+        torch.onnx.export(
+            network,
+            tuple(exported.traced.values()),
+            str(path),
+            input_names=list(exported.traced),
+            output_names=list(exported.outputs),
+            dynamic_axes=exported.free,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    gap = max(largest_gap(network, path, given) for given in (exported.traced, exported.other))
+    if not gap <= LARGEST_GAP:
+        path.unlink()
+        raise ExportMismatch(f"{path.name} is off by {gap:.2e}; the gate allows {LARGEST_GAP:.0e}")
+    return gap
+
+
+def largest_gap(network: nn.Module, path: Path, given: Arrays) -> float:
+    """The largest absolute difference of any output on the same inputs."""
+    graph = open_graph(path, Device("cpu", threads=1))
+    answers = graph(**{name: value.numpy() for name, value in given.items()})
+    with torch.no_grad():
+        truth = network(*given.values())
+    truths = truth if isinstance(truth, tuple) else (truth,)
+    return max(
+        float(np.abs(answer - true.numpy()).max())
+        for answer, true in zip(answers, truths, strict=True)
+    )
+
+
+def random_pixels(rng: np.random.Generator, *shape: int) -> Tensor:
+    """uint8 noise of a shape, blurred by repetition, so that activations are of a usual size."""
+    coarse: NDArray[np.int64] = rng.integers(0, 256, shape)
+    return torch.from_numpy(coarse.astype(np.uint8))

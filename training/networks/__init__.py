@@ -1,0 +1,1 @@
+"""The four networks and their critics."""

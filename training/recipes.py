@@ -1,0 +1,180 @@
+"""Named frozen configs: an experiment is a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast one network is trained."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+    validate_every: int
+    ema_decay: float = 0.995
+    decays: bool = True
+
+
+@dataclass(frozen=True)
+class LocatorRecipe:
+    """The keypoint model."""
+
+    schedule: Schedule
+    encoder: Literal["plain", "lite0"]
+    side_px: int
+    defect_share: float = 0.7
+    zoom: tuple[float, float] = (0.75, 1.3)
+    sigma_share: float = 0.12
+    offset_weight: float = 0.1
+
+
+@dataclass(frozen=True)
+class SegmenterRecipe:
+    """The segmenter and its crops."""
+
+    schedule: Schedule
+    side_px: int
+    crop_size_px: int
+    decoder: Literal["DeepLabV3Plus", "DeepLabV3"] = "DeepLabV3Plus"
+    peaks: int = 5
+    jitter_share: float = 0.15
+    empty_share: float = 0.4
+
+
+@dataclass(frozen=True)
+class MaskGeneratorRecipe:
+    """Stage 1 of synthesis: weights of its losses. A weight of 0 switches its part off."""
+
+    schedule: Schedule
+    side_px: int = 128
+    width: int = 16
+    noise_size: int = 64
+    image_weight: float = 0.5
+    region_weight: float = 1.0
+    boundary_weight: float = 5.0
+    log_area_weight: float = 1.0
+    binary_weight: float = 0.5
+    mode_seeking_weight: float = 0.05
+
+
+@dataclass(frozen=True)
+class DefectGeneratorRecipe:
+    """Stage 2 of synthesis: weights of its losses. A weight of 0 switches its part off."""
+
+    schedule: Schedule
+    side_px: int = 128
+    width: int = 16
+    noise_size: int = 32
+    image_weight: float = 0.5
+    region_weight: float = 1.0
+    reconstruction_weight: float = 5.0
+    visibility_weight: float = 1.0
+    mode_seeking_weight: float = 0.1
+    feather_px: float = 3.0
+
+
+@dataclass(frozen=True)
+class ObjectRecipe:
+    """How normal pictures of this product are parted into object and background."""
+
+    threshold: Literal["otsu", "none"] = "otsu"
+    polarity: Literal["bright", "dark"] = "bright"
+    full_share: float = 0.98
+    least_gap: float = 48.0
+    margin_hw: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides how a bundle is trained."""
+
+    name: str
+    locator: LocatorRecipe
+    segmenter: SegmenterRecipe
+    mask_generator: MaskGeneratorRecipe
+    defect_generator: DefectGeneratorRecipe
+    object_rule: ObjectRecipe = field(default_factory=ObjectRecipe)
+    n: int = 5
+    crop_scale: tuple[float, float] = (1.4, 2.6)
+    val_share: float = 0.2
+    seed: int = 7
+
+
+def ball_screw() -> Recipe:
+    """Colour pictures of 0.5 to 3 MP, pits from 5 to 190 px that oil and dirt resemble."""
+    return Recipe(
+        name="ball-screw",
+        locator=LocatorRecipe(
+            Schedule(steps=1600, batch=8, learning_rate=4e-4, validate_every=200),
+            encoder="lite0",
+            side_px=448,
+        ),
+        segmenter=SegmenterRecipe(
+            Schedule(steps=1200, batch=8, learning_rate=4e-4, validate_every=200),
+            side_px=256,
+            crop_size_px=256,
+        ),
+        mask_generator=MaskGeneratorRecipe(
+            Schedule(steps=2500, batch=8, learning_rate=2e-4, validate_every=500, decays=False)
+        ),
+        defect_generator=DefectGeneratorRecipe(
+            Schedule(steps=3000, batch=8, learning_rate=2e-4, validate_every=500, decays=False)
+        ),
+        object_rule=ObjectRecipe(threshold="none", margin_hw=(0.0, 0.06)),
+    )
+
+
+def brushed_plate() -> Recipe:
+    """Pictures up to 12 MP with pits and scratches from 6 to 60 px."""
+    recipe = ball_screw()
+    return replace(
+        recipe,
+        name="brushed-plate",
+        locator=LocatorRecipe(
+            Schedule(steps=2000, batch=8, learning_rate=1e-3, validate_every=250),
+            encoder="plain",
+            side_px=384,
+        ),
+        segmenter=replace(recipe.segmenter, side_px=128, crop_size_px=128),
+        object_rule=ObjectRecipe(threshold="otsu"),
+    )
+
+
+def trial() -> Recipe:
+    """A few steps of everything: proves that the way is open, not that it leads anywhere."""
+    recipe = brushed_plate()
+    return replace(
+        recipe,
+        name="trial",
+        locator=replace(recipe.locator, schedule=_few(recipe.locator.schedule), side_px=128),
+        segmenter=replace(
+            recipe.segmenter, schedule=_few(recipe.segmenter.schedule), side_px=64, crop_size_px=64
+        ),
+        mask_generator=replace(
+            recipe.mask_generator,
+            schedule=_few(recipe.mask_generator.schedule),
+            side_px=64,
+            width=8,
+        ),
+        defect_generator=replace(
+            recipe.defect_generator,
+            schedule=_few(recipe.defect_generator.schedule),
+            side_px=64,
+            width=8,
+        ),
+    )
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "ball-screw": ball_screw,
+    "brushed-plate": brushed_plate,
+    "trial": trial,
+}
+
+
+def _few(schedule: Schedule) -> Schedule:
+    return replace(schedule, steps=4, batch=4, validate_every=2)

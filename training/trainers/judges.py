@@ -1,0 +1,184 @@
+"""What generators are chosen by: validation masks and defects against generated ones."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.arrays import Mask, RgbImage
+from models.steps.fusion import contrast, feather, fuse
+from models.steps.sites import Site
+from training.metrics import kid_like, ks_distance
+from training.networks.encoders import lite0_encoder, scale_pixels
+from training.networks.generators import DefectGenerator, MaskGenerator
+from training.sites import RealSite, SiteSource
+from training.trainers.loop import Judgement
+from training.trainers.sheets import tile
+
+COUNT = 96
+BATCH = 16
+
+
+class MaskJudge:
+    """Shapes of generated masks on validation normals against real validation masks."""
+
+    def __init__(self, source: SiteSource, *, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        labels = [source.draw_label(rng) for _ in range(COUNT)]
+        self.reals = [source.draw_real(label, rng) for label in labels]
+        self.normals = [source.draw_normal(label, rng) for label in labels]
+        self.labels = torch.tensor(labels)
+
+    def __call__(self, network: nn.Module) -> Judgement:
+        """Score: minus the mean KS distance of the shapes, minus illegal and empty shares."""
+        masks = self._imagine(network, seed=0)
+        others = self._imagine(network, seed=1)
+        shapes = np.array([measure_shape(m) for m in masks if m.sum() >= 8]).reshape(-1, 3)
+        truths = np.array([measure_shape(r.mask >= 0.5) for r in self.reals])
+        legal = np.stack([site.object for site in self.normals])
+        names = ("log_area", "elongation", "solidity")
+        figures = {
+            f"ks_{name}": ks_distance(shapes[:, i], truths[:, i]) if len(shapes) else 1.0
+            for i, name in enumerate(names)
+        }
+        figures["empty"] = float(np.mean([m.sum() < 8 for m in masks]))
+        figures["outside"] = float(np.mean((masks & ~legal).any((1, 2))))
+        figures["diversity"] = float((masks ^ others).sum() / max((masks | others).sum(), 1))
+        distance = np.mean([figures[f"ks_{name}"] for name in names])
+        score = -float(distance) - figures["empty"] - 0.5 * figures["outside"]
+        score += 0.5 * min(figures["diversity"], 0.5)
+        return Judgement(score, figures, self._sheet(masks, others))
+
+    def _imagine(self, network: nn.Module, *, seed: int) -> NDArray[np.bool_]:
+        assert isinstance(network, MaskGenerator)
+        chance = torch.Generator().manual_seed(seed)
+        masks = []
+        for start in range(0, COUNT, BATCH):
+            sites = self.normals[start : start + BATCH]
+            soft = network(
+                _images(sites),
+                torch.from_numpy(np.stack([s.object for s in sites]).astype(np.uint8) * 255),
+                self.labels[start : start + BATCH],
+                _scales(sites),
+                torch.randn(len(sites), network.noise_size, generator=chance),
+                torch.randn(len(sites), *network.spatial_noise_chw, generator=chance),
+            )
+            masks.append(soft[:, 0].numpy() >= 0.5)
+        return np.concatenate(masks)
+
+    def _sheet(self, masks: NDArray[np.bool_], others: NDArray[np.bool_]) -> RgbImage:
+        tiles = []
+        for site, mask, other, real in zip(self.normals, masks, others, self.reals, strict=True):
+            tiles += [site.image, *(_grey(m) for m in (mask, other, real.mask >= 0.5))]
+        return tile(tiles[:96], columns=12)
+
+
+class DefectJudge:
+    """Generated defects on validation normals against real validation defects."""
+
+    def __init__(
+        self, source: SiteSource, least_contrasts: list[float], feather_px: float, *, seed: int
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        labels = [source.draw_label(rng) for _ in range(COUNT)]
+        self.reals = [source.draw_real(label, rng) for label in labels]
+        self.normals = [source.draw_normal(label, rng) for label in labels]
+        self.labels = torch.tensor(labels)
+        self.least = [least_contrasts[label] for label in labels]
+        self.feather_px = feather_px
+
+    def __call__(self, network: nn.Module) -> Judgement:
+        """Score: minus the KID-like distance, minus the share of invisible defects."""
+        painted = self._paint(network, seed=0)
+        others = self._paint(network, seed=1)
+        masks = [r.mask >= 0.5 for r in self.reals]
+        changes = [
+            contrast(site.image, image, mask)
+            for site, image, mask in zip(self.normals, painted, masks, strict=True)
+        ]
+        real_features = features([r.site.image for r in self.reals])
+        half = COUNT // 2
+        figures = {
+            "kid": kid_like(features(painted), real_features),
+            "kid_normals": kid_like(features([s.image for s in self.normals]), real_features),
+            "kid_floor": kid_like(real_features[:half], real_features[half:]),
+            "visible": float(np.mean(np.array(changes) >= np.array(self.least))),
+            "diversity": float(
+                np.mean([contrast(a, b, m) for a, b, m in zip(painted, others, masks, strict=True)])
+            ),
+        }
+        score = -figures["kid"] / max(figures["kid_normals"], 1e-6) + figures["visible"]
+        return Judgement(score, figures, self._sheet(painted, masks))
+
+    def _paint(self, network: nn.Module, *, seed: int) -> list[RgbImage]:
+        assert isinstance(network, DefectGenerator)
+        chance = torch.Generator().manual_seed(seed)
+        painted: list[RgbImage] = []
+        for start in range(0, COUNT, BATCH):
+            sites, reals = self.normals[start : start + BATCH], self.reals[start : start + BATCH]
+            foreground, alpha = network(
+                _images(sites),
+                torch.from_numpy(np.stack([np.rint(r.mask * 255) for r in reals]).astype(np.uint8)),
+                self.labels[start : start + BATCH],
+                _scales(sites),
+                torch.randn(len(sites), network.noise_size, generator=chance),
+            )
+            painted += [
+                self._fuse(site, real, front, share)
+                for site, real, front, share in zip(sites, reals, foreground, alpha, strict=True)
+            ]
+        return painted
+
+    def _fuse(self, site: Site, real: RealSite, foreground: Tensor, alpha: Tensor) -> RgbImage:
+        mask = real.mask >= 0.5
+        share = alpha[0].numpy() * feather(mask, self.feather_px)
+        fused = fuse(site.image, foreground.permute(1, 2, 0).numpy(), share, mask)
+        return np.asarray(fused, np.uint8)
+
+    def _sheet(self, painted: list[RgbImage], masks: list[Mask]) -> RgbImage:
+        tiles = []
+        for site, mask, image, real in zip(self.normals, masks, painted, self.reals, strict=True):
+            tiles += [site.image, _grey(mask), image, real.site.image]
+        return tile(tiles[:96], columns=12)
+
+
+def measure_shape(mask: Mask) -> tuple[float, float, float]:
+    """Log-area, elongation (long ÷ short side) and solidity (area ÷ convex hull) of a mask."""
+    points = np.argwhere(mask)[:, ::-1].astype(np.float32)
+    if len(points) < 3:
+        return float(np.log(max(len(points), 1))), 1.0, 1.0
+    _, size, _ = cv2.minAreaRect(points)
+    hull = cv2.contourArea(cv2.convexHull(points)) + len(cv2.convexHull(points)) / 2 + 1
+    elongation = (max(size) + 1) / (min(size) + 1)
+    return float(np.log(len(points))), float(elongation), min(1.0, len(points) / hull)
+
+
+def features(images: list[RgbImage]) -> NDArray[np.float64]:
+    """EfficientNet-Lite0's features of crops, averaged at strides 8 and 16: (N, 152)."""
+    with torch.no_grad():
+        maps = _extractor()(scale_pixels(torch.from_numpy(np.stack(images))))
+    pooled = [F.normalize(m.mean((2, 3)), dim=1) * m.shape[1] ** 0.5 for m in maps]
+    return np.asarray(torch.cat(pooled, dim=1).double().numpy())
+
+
+@cache
+def _extractor() -> nn.Module:
+    return lite0_encoder(out_indices=(2, 3)).eval()
+
+
+def _images(sites: list[Site]) -> Tensor:
+    return torch.from_numpy(np.stack([s.image for s in sites]))
+
+
+def _scales(sites: list[Site]) -> Tensor:
+    return torch.tensor([float(s.scale) for s in sites])
+
+
+def _grey(mask: Mask) -> RgbImage:
+    return np.repeat((mask.astype(np.uint8) * 255)[..., None], 3, axis=2)

@@ -1,0 +1,208 @@
+"""The only training loop: steps, averages, validation, checkpoints, curves.
+
+Chance is a function of (seed, step, process), never of what ran before, so a killed run that
+resumes from its checkpoint ends with the same numbers as one that was never killed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from training.recipes import Schedule
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A validation: the score a model is chosen by (greater is better), figures, a sample sheet."""
+
+    score: float
+    figures: dict[str, float]
+    sheet: NDArray[np.uint8]
+
+
+class Task(Protocol):
+    """What the loop optimises; `product` names the network whose average is judged and kept."""
+
+    name: str
+    product: str
+    networks: dict[str, nn.Module]
+    optimizers: dict[str, Optimizer]
+
+    def draw_batch(self, rng: np.random.Generator) -> Batch:
+        """One batch on the CPU; called from another thread than `take_step`."""
+
+    def take_step(self, batch: Batch, fabric: Fabric) -> dict[str, Tensor]:
+        """Forward, backward and optimiser steps; the losses by name."""
+
+    def judge(self, network: nn.Module) -> Judgement:
+        """Validate the averaged network, on validation pictures only."""
+
+
+class Progress:
+    """Everything that changes while a task is trained, and its way to disk and back."""
+
+    def __init__(self, task: Task, schedule: Schedule, file: Path) -> None:
+        self.task, self.file = task, file
+        self.step = 0
+        self.best_score = -math.inf
+        self.best: dict[str, Tensor] = {}
+        self.figures: dict[str, float] = {}
+        self.average = AveragedModel(
+            task.networks[task.product],
+            multi_avg_fn=get_ema_multi_avg_fn(schedule.ema_decay),  # type: ignore[no-untyped-call]
+            use_buffers=True,
+        )
+
+    def save(self) -> None:
+        """Write the checkpoint; a kill in the middle leaves the one before."""
+        state = {
+            "step": self.step,
+            "best_score": self.best_score,
+            "best": self.best,
+            "figures": self.figures,
+            "parts": {name: part.state_dict() for name, part in self._parts().items()},
+        }
+        new = self.file.with_suffix(".new")
+        torch.save(state, new)
+        new.replace(self.file)
+
+    def load(self) -> None:
+        """Go on from the checkpoint, where there is one."""
+        if not self.file.exists():
+            return
+        state: dict[str, Any] = torch.load(self.file, map_location="cpu", weights_only=True)
+        for name, part in self._parts().items():
+            part.load_state_dict(state["parts"][name])
+        self.step, self.best_score = state["step"], state["best_score"]
+        self.best, self.figures = state["best"], state["figures"]
+
+    def _parts(self) -> dict[str, nn.Module | Optimizer]:
+        return {"average": self.average, **self.task.networks, **self.task.optimizers}
+
+
+def run_loop(
+    task: Task, schedule: Schedule, folder: Path, *, seed: int, fabric: Fabric
+) -> dict[str, float]:
+    """Train a task to the end of its schedule; the figures of the best average.
+
+    Leaves `<name>.pt`, the best average's state, `<name>.checkpoint.pt` to resume from, and
+    TensorBoard curves and sample sheets under `curves/<name>`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    progress = Progress(task, schedule, folder / f"{task.name}.checkpoint.pt")
+    progress.load()
+    _to_device(task, progress, fabric)
+    curves = SummaryWriter(str(folder / "curves" / task.name), purge_step=progress.step)
+    bar = tqdm(total=schedule.steps, initial=progress.step, desc=task.name, disable=_quiet(fabric))
+    for batch in _batches(task, schedule, progress.step, seed=seed, rank=fabric.global_rank):
+        _set_learning_rate(task, schedule, progress.step)
+        torch.manual_seed(_mix(seed, progress.step, fabric.global_rank))
+        losses = task.take_step(_on(fabric, batch), fabric)
+        progress.average.update_parameters(_bare(task.networks[task.product]))
+        progress.step += 1
+        bar.update()
+        if progress.step % 20 == 0:
+            _write_curves(curves, {f"loss/{k}": float(v) for k, v in losses.items()}, progress.step)
+        if progress.step % schedule.validate_every == 0 or progress.step == schedule.steps:
+            _judge(task, progress, curves, bar)
+            if fabric.is_global_zero:
+                progress.save()
+    bar.close()
+    curves.close()
+    if fabric.is_global_zero:
+        torch.save(progress.best, folder / f"{task.name}.pt")
+    fabric.barrier()
+    return progress.figures
+
+
+def _judge(task: Task, progress: Progress, curves: SummaryWriter, bar: tqdm[Any]) -> None:
+    """Validate the average; keep it where it is the best so far."""
+    network = progress.average.module.eval()
+    with torch.no_grad():
+        judgement = task.judge(network)
+    if judgement.score > progress.best_score:
+        progress.best_score, progress.figures = judgement.score, judgement.figures
+        progress.best = {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}
+    _write_curves(curves, {f"val/{k}": v for k, v in judgement.figures.items()}, progress.step)
+    curves.add_image("val", judgement.sheet, progress.step, dataformats="HWC")
+    shown = ", ".join(f"{k} {v:.3f}" for k, v in judgement.figures.items())
+    bar.write(f"{task.name} step {progress.step}: score {judgement.score:.4f} ({shown})")
+
+
+def _batches(
+    task: Task, schedule: Schedule, start: int, *, seed: int, rank: int
+) -> Iterator[Batch]:
+    """The batches from a step on, each drawn while the step before is taken."""
+
+    def draw(step: int) -> Batch:
+        return task.draw_batch(np.random.default_rng([seed, step, rank]))
+
+    with ThreadPoolExecutor(1, thread_name_prefix="batches") as ahead:
+        following = ahead.submit(draw, start)
+        for step in range(start, schedule.steps):
+            batch = following.result()
+            if step + 1 < schedule.steps:
+                following = ahead.submit(draw, step + 1)
+            yield batch
+
+
+def _set_learning_rate(task: Task, schedule: Schedule, step: int) -> None:
+    """A linear warm-up over 2 % of the steps, then a cosine to 0 where the schedule decays."""
+    done = step / schedule.steps
+    factor = min(1.0, (step + 1) / max(1.0, 0.02 * schedule.steps))
+    if schedule.decays:
+        factor *= 0.5 * (1 + math.cos(math.pi * done))
+    for optimizer in task.optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = factor * group["initial_lr"]
+
+
+def _to_device(task: Task, progress: Progress, fabric: Fabric) -> None:
+    """Let Fabric place and wrap networks and optimisers; the average follows unwrapped."""
+    for name, network in task.networks.items():
+        network = network.to(memory_format=torch.channels_last)
+        task.networks[name] = fabric.setup_module(network)
+    for name, optimizer in task.optimizers.items():
+        task.optimizers[name] = cast(Optimizer, fabric.setup_optimizers(optimizer))
+    progress.average.to(fabric.device)
+
+
+def _bare(network: nn.Module) -> nn.Module:
+    """The network under Fabric's and DistributedDataParallel's wrappers."""
+    while isinstance(inner := getattr(network, "module", None), nn.Module):
+        network = inner
+    return network
+
+
+def _on(fabric: Fabric, batch: Batch) -> Batch:
+    return {name: fabric.to_device(value) for name, value in batch.items()}
+
+
+def _mix(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _write_curves(curves: SummaryWriter, values: dict[str, float], step: int) -> None:
+    for name, value in values.items():
+        curves.add_scalar(name, value, step)
+
+
+def _quiet(fabric: Fabric) -> bool:
+    return not fabric.is_global_zero

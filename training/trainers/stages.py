@@ -1,0 +1,170 @@
+"""The four trainings of a run, in the order in which they need one another."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from models.arrays import RgbImage
+from models.detection import predict_field
+from models.steps.heatmap import Peak
+from training.data import Dataset, crop_radius_px, load_dataset
+from training.networks.generators import DefectGenerator, MaskGenerator
+from training.networks.locators import Lite0Locator, PlainLocator, build_locator
+from training.networks.segmenters import Segmenter
+from training.recipes import Recipe, Schedule
+from training.sites import SiteSource, real_contrasts
+from training.trainers.defect_task import DefectTask
+from training.trainers.judges import DefectJudge, MaskJudge
+from training.trainers.loop import Task, run_loop
+from training.trainers.mask_task import MaskTask
+from training.trainers.supervised import LocatorTask, SegmenterTask, torch_locator
+
+STAGES = ("locator", "segmenter", "mask_generator", "defect_generator")
+
+
+def fit_stages(run: Path, recipe: Recipe, stages: tuple[str, ...], fabric: Fabric) -> None:
+    """Train the named stages of a run; figures of each go to `<stage>.figures.json`.
+
+    The segmenter needs the locator's weights in the run, the others stand alone.
+    """
+    data = load_dataset(run)
+    for stage in stages:
+        torch.manual_seed(recipe.seed)
+        task, schedule = _TASKS[stage](run, recipe, data)
+        figures = run_loop(task, schedule, run, seed=recipe.seed, fabric=fabric)
+        if fabric.is_global_zero:
+            (run / f"{stage}.figures.json").write_text(json.dumps(figures, indent=1))
+
+
+def load_locator(run: Path, recipe: Recipe) -> Lite0Locator | PlainLocator:
+    """The trained locator of a run, ready to run."""
+    network = build_locator(recipe.locator.encoder)
+    _load(network, run / "locator.pt")
+    return network
+
+
+def load_segmenter(run: Path, recipe: Recipe, labels: int) -> Segmenter:
+    """The trained segmenter of a run, ready to run."""
+    network = _new_segmenter(recipe, labels)
+    _load(network, run / "segmenter.pt")
+    return network
+
+
+def load_mask_generator(run: Path, recipe: Recipe, labels: int) -> MaskGenerator:
+    """The trained mask generator of a run, ready to run."""
+    network = new_mask_generator(recipe, labels)
+    _load(network, run / "mask_generator.pt")
+    return network
+
+
+def load_defect_generator(run: Path, recipe: Recipe, labels: int) -> DefectGenerator:
+    """The trained defect generator of a run, ready to run."""
+    network = new_defect_generator(recipe, labels)
+    _load(network, run / "defect_generator.pt")
+    return network
+
+
+def _locator_task(_run: Path, recipe: Recipe, data: Dataset) -> tuple[Task, Schedule]:
+    network = build_locator(recipe.locator.encoder)
+    return LocatorTask(network, data, recipe), recipe.locator.schedule
+
+
+def _segmenter_task(run: Path, recipe: Recipe, data: Dataset) -> tuple[Task, Schedule]:
+    trained = load_locator(run, recipe)
+    locator = torch_locator(trained, trained.stride_px, trained.multiple_px)
+    radius_px = crop_radius_px(recipe.segmenter.crop_size_px, data)
+
+    def peaks(image: RgbImage) -> list[Peak]:
+        field = predict_field(image, locator)
+        return field.peaks(recipe.segmenter.peaks, min_confidence=0.0, radius_px=radius_px)
+
+    network = _new_segmenter(recipe, len(data.labels))
+    return SegmenterTask(network, data, recipe.segmenter, peaks), recipe.segmenter.schedule
+
+
+def _mask_task(_run: Path, recipe: Recipe, data: Dataset) -> tuple[Task, Schedule]:
+    asked = recipe.mask_generator
+    sources = site_sources(recipe, data, asked.side_px)
+    task = MaskTask(
+        new_mask_generator(recipe, len(data.labels)),
+        sources["train"],
+        asked,
+        MaskJudge(sources["val"], seed=recipe.seed),
+    )
+    return task, asked.schedule
+
+
+def _defect_task(_run: Path, recipe: Recipe, data: Dataset) -> tuple[Task, Schedule]:
+    asked = recipe.defect_generator
+    sources = site_sources(recipe, data, asked.side_px)
+    least = least_contrasts(sources["train"], seed=recipe.seed)
+    task = DefectTask(
+        new_defect_generator(recipe, len(data.labels)),
+        sources["train"],
+        asked,
+        DefectJudge(sources["val"], least, asked.feather_px, seed=recipe.seed),
+        least,
+    )
+    return task, asked.schedule
+
+
+def site_sources(recipe: Recipe, data: Dataset, shown_px: int) -> dict[str, SiteSource]:
+    """Sites of the training and of the validation pictures, never mixed."""
+    return {
+        side: SiteSource(
+            normals=tuple(r for r in records if not r.flaws),
+            defects=tuple(r for r in records if r.flaws),
+            labels=len(data.labels),
+            shown_px=shown_px,
+            crop_scale=recipe.crop_scale,
+            object_rule=recipe.object_rule,
+        )
+        for side, records in (("train", data.train), ("val", data.val))
+    }
+
+
+def least_contrasts(source: SiteSource, *, seed: int) -> list[float]:
+    """For each label the 10th percentile of its real defects' contrast, in grey levels."""
+    return [
+        max(1.0, float(np.quantile(real_contrasts(source, label, count=100, seed=seed), 0.1)))
+        for label in range(source.labels)
+    ]
+
+
+def new_mask_generator(recipe: Recipe, labels: int) -> MaskGenerator:
+    """An untrained mask generator as the recipe has it."""
+    asked = recipe.mask_generator
+    return MaskGenerator(
+        labels, side_px=asked.side_px, width=asked.width, noise_size=asked.noise_size
+    )
+
+
+def new_defect_generator(recipe: Recipe, labels: int) -> DefectGenerator:
+    """An untrained defect generator as the recipe has it."""
+    asked = recipe.defect_generator
+    return DefectGenerator(
+        labels, side_px=asked.side_px, width=asked.width, noise_size=asked.noise_size
+    )
+
+
+def _new_segmenter(recipe: Recipe, labels: int) -> Segmenter:
+    return Segmenter(labels, side_px=recipe.segmenter.side_px, decoder=recipe.segmenter.decoder)
+
+
+def _load(network: nn.Module, file: Path) -> None:
+    network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    network.eval()
+
+
+_TASKS = {
+    "locator": _locator_task,
+    "segmenter": _segmenter_task,
+    "mask_generator": _mask_task,
+    "defect_generator": _defect_task,
+}
