@@ -1,0 +1,1 @@
+"""Detection and synthesis over HTTP: limits, problem documents, metrics. No torch."""

@@ -1,0 +1,65 @@
+"""`python -m service`: serve until told to stop, then finish what has begun."""
+
+from __future__ import annotations
+
+import sys
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+from pydantic import ValidationError
+
+from service.app import create_app
+from service.engine import Engine
+from service.settings import Settings
+from service.telemetry import write_logs_as_json
+
+
+class DrainingServer(uvicorn.Server):
+    """At the first signal it refuses new requests (503) and ends when the last old one is out."""
+
+    def __init__(self, config: uvicorn.Config, engine: Engine, drain_s: float) -> None:
+        super().__init__(config)
+        self.engine = engine
+        self.drain_s = drain_s
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A second signal ends at once."""
+        if self.engine.is_draining or not self.started:
+            super().handle_exit(sig, frame)
+        self.engine.drain()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second."""
+        return await super().on_tick(counter) or self.engine.is_drained(self.drain_s)
+
+
+def main() -> int:
+    """Serve as SERVICE_* says. 0 after a clean stop, 2 for bad settings, 3 for a failed start."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        print(error, file=sys.stderr)
+        return 2
+    write_logs_as_json(settings.log_level)
+    app = create_app(settings)
+    server = DrainingServer(uvicorn_config(app, settings), app.state.engine, settings.drain_s)
+    server.run()
+    return 0 if server.started else 3
+
+
+def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """Logs stay ours; after draining, connections get one more second."""
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Composition root: settings -> application."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import Depends, FastAPI
+
+from service.deps import Services, require_key
+from service.engine import Engine
+from service.library import open_library
+from service.problems import install_problem_handlers, problem_responses
+from service.routes import detection, health, models, synthesis
+from service.settings import Settings
+from service.telemetry import Telemetry, TraceMiddleware
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """An application that loads its bundles when it starts.
+
+    A bad bundle fails the start, not the first request. Health and metrics ask for no API key.
+
+    Errors: at its start, BundleError, which names the bundle.
+    """
+    telemetry = Telemetry()
+    engine = Engine(workers=settings.workers, queue_size=settings.queue_size, telemetry=telemetry)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        library = await asyncio.to_thread(open_library, settings, telemetry)
+        app.state.services = Services(settings, library, engine, telemetry)
+        yield
+        engine.close()
+
+    app = FastAPI(
+        title="Flawsmith",
+        description="Finds tiny defects in large pictures, and makes new ones to train on.",
+        version=installed_version(),
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.state.engine = engine
+    install_problem_handlers(app)
+    app.add_middleware(TraceMiddleware, telemetry=telemetry)
+    guarded = [Depends(require_key)]
+    for work in (detection.router, synthesis.router):
+        answers = problem_responses(401, 404, 406, 413, 415, 422, 429, 503, 504)
+        app.include_router(work, dependencies=guarded, responses=answers)
+    app.include_router(
+        models.router, dependencies=guarded, responses=problem_responses(401, 404, 503)
+    )
+    app.include_router(health.router, responses=problem_responses(503))
+    return app
+
+
+def installed_version() -> str:
+    """The installed package's version; a bare checkout has none."""
+    try:
+        return version("flawsmith")
+    except PackageNotFoundError:
+        return "0"

@@ -1,0 +1,189 @@
+"""What a route may ask for, by type."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import threading
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Header, Request
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from starlette.requests import ClientDisconnect
+
+from models.bundle import Bundle
+from models.errors import FlawsmithError, ParameterInvalid
+from models.steps.pictures import PictureLimits
+from service.engine import Engine
+from service.library import Library
+from service.settings import Settings
+from service.telemetry import Telemetry, Trace
+from service.uploads import Upload, picture_limits, read_upload
+
+Answer = TypeVar("Answer")
+MEDIA_TYPES = ("application/json", "application/zip")
+
+
+class KeyMissing(FlawsmithError):
+    """API keys are configured and the request has none that fits."""
+
+
+class DeadlineExceeded(FlawsmithError):
+    """The request took longer than it, or the service, allows."""
+
+
+class MediaTypeRefused(FlawsmithError):
+    """The client accepts none of the media types that this route can answer with."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """What an application is made of."""
+
+    settings: Settings
+    library: Library
+    engine: Engine
+    telemetry: Telemetry
+
+
+def services_of(request: Request) -> Services:
+    """The services of the application that got the request."""
+    services: Services = request.app.state.services
+    return services
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One request that has a place inside, from its first byte to its answer's last."""
+
+    request: Request
+    services: Services
+    trace: Trace
+    given_up: threading.Event = field(default_factory=threading.Event)
+
+    def pick(self, product: str | None, version: str | None) -> Bundle:
+        """The bundle that the request names. Errors: BundleMissing."""
+        bundle = self.services.library.pick(product, version)
+        self.trace.product = bundle.manifest.product
+        self.trace.version = bundle.manifest.version
+        return bundle
+
+    def limits(self, bundle: Bundle) -> PictureLimits:
+        """What this deployment and the bundle both take."""
+        return picture_limits(self.services.settings, bundle.manifest.limits)
+
+    async def upload(self, *parts: str) -> Upload:
+        """Read the body: the image, or a form with these parts."""
+        with self.trace.measure("upload"):
+            return await read_upload(self.request, parts, self.services.settings.max_bytes)
+
+    async def run(self, work: Callable[[], Answer]) -> Answer:
+        """Do blocking work in a worker's thread.
+
+        Errors: ClientDisconnect when the client goes first; work that still waits then never runs.
+        """
+        doing = asyncio.ensure_future(self.services.engine.run(work, self.trace))
+        leaving = asyncio.ensure_future(self._client_leaves())
+        try:
+            await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if doing.done():
+                return doing.result()
+            raise ClientDisconnect
+        finally:
+            doing.cancel()
+            leaving.cancel()
+
+    def go_on(self) -> None:
+        """For a worker between two steps: ClientDisconnect when nobody waits any more."""
+        if self.given_up.is_set():
+            raise ClientDisconnect
+
+    async def _client_leaves(self) -> None:
+        while (await self.request.receive())["type"] != "http.disconnect":
+            pass
+
+
+async def visit(
+    request: Request,
+    services: Annotated[Services, Depends(services_of)],
+    timeout_ms: Annotated[
+        int | None,
+        Header(
+            alias="X-Request-Timeout-Ms",
+            ge=1,
+            le=2**31 - 1,
+            description="longest time for this request; the service's own limit still holds",
+        ),
+    ] = None,
+) -> AsyncIterator[Visit]:
+    """Hold a place until the answer is out or the deadline is over, whatever it then waits for.
+
+    Errors: ServiceBusy, ServiceDraining, DeadlineExceeded.
+    """
+    guest = Visit(request, services, request.state.trace)
+    limit_s = services.settings.timeout_s
+    limit_s = limit_s if timeout_ms is None else min(limit_s, timeout_ms / 1000.0)
+    with services.engine.place():
+        try:
+            async with asyncio.timeout(limit_s):
+                yield guest
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"not done within {limit_s:g} s") from error
+        finally:
+            guest.given_up.set()
+
+
+async def require_key(
+    services: Annotated[Services, Depends(services_of)],
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
+    header: Annotated[str | None, Depends(APIKeyHeader(name="X-API-Key", auto_error=False))],
+) -> None:
+    """Let a request pass that has a configured key, or any where none is configured.
+
+    Every key is compared, each in constant time. Errors: KeyMissing.
+    """
+    keys = [key.get_secret_value().encode() for key in services.settings.api_keys]
+    given = [(bearer.credentials if bearer else "").encode(), (header or "").encode()]
+    fitting = [key for key in keys for one in given if hmac.compare_digest(one, key)]
+    if keys and not fitting:
+        raise KeyMissing("send `Authorization: Bearer <key>` or `X-API-Key: <key>`")
+
+
+async def single_parameters(request: Request) -> None:
+    """Errors: ParameterInvalid for a query parameter that is given twice; which one is meant?"""
+    given = request.query_params
+    twice = next((name for name in given if len(given.getlist(name)) > 1), None)
+    if twice is not None:
+        raise ParameterInvalid(twice[:64], "is given twice")
+
+
+async def accepted_type(accept: Annotated[str, Header()] = "*/*") -> str:
+    """The media type to answer with: the client's favourite of ours, JSON where it has none.
+
+    Errors: MediaTypeRefused.
+    """
+    weights = dict(map(_media_range, accept.split(",")))
+    wanted = {name: _weight(name, weights) for name in MEDIA_TYPES}
+    favourite = max(MEDIA_TYPES, key=lambda name: wanted[name])
+    if wanted[favourite] <= 0.0:
+        raise MediaTypeRefused(f"this route answers with {' or '.join(MEDIA_TYPES)}")
+    return favourite
+
+
+def _media_range(text: str) -> tuple[str, float]:
+    name, *options = (part.strip().lower() for part in text.split(";"))
+    quality = next((option[2:] for option in options if option.startswith("q=")), "1")
+    return name, float(quality) if quality.replace(".", "", 1).isdecimal() else 0.0
+
+
+def _weight(name: str, weights: dict[str, float]) -> float:
+    """The most specific range that covers the name decides (RFC 9110, 12.5.1)."""
+    family = name.partition("/")[0] + "/*"
+    return next((weights[key] for key in (name, family, "*/*") if key in weights), 0.0)
+
+
+ServicesDep = Annotated[Services, Depends(services_of)]
+VisitDep = Annotated[Visit, Depends(visit)]
+AcceptedType = Annotated[str, Depends(accepted_type)]

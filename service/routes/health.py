@@ -1,0 +1,35 @@
+"""Server metadata, health and metrics: what probes and collectors read, without an API key."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from service.deps import ServicesDep
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/v2")
+async def describe_server(request: Request) -> dict[str, str | list[str]]:
+    """Server metadata."""
+    return {"name": "flawsmith", "version": request.app.version, "extensions": []}
+
+
+@router.get("/v2/health/live")
+async def live() -> dict[str, bool]:
+    """Whether the process answers."""
+    return {"live": True}
+
+
+@router.get("/v2/health/ready")
+async def ready(services: ServicesDep) -> dict[str, bool]:
+    """Whether requests are welcome: not while stopping, nor after the device was lost."""
+    services.engine.require_ready()
+    return {"ready": True}
+
+
+@router.get("/metrics")
+async def metrics(services: ServicesDep) -> Response:
+    """Metrics as Prometheus reads them."""
+    return Response(generate_latest(services.telemetry.registry), media_type=CONTENT_TYPE_LATEST)

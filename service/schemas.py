@@ -1,0 +1,284 @@
+"""The wire: what clients see. The contract fixes names and units; here they are written once."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from models.detection import Crop, Defect
+from models.manifest import Manifest
+from models.steps.outlines import MinAreaRect, Polygon, Region
+from models.synthesis import SyntheticDefect
+
+Point = tuple[float, float]
+Box = tuple[int, int, int, int]
+
+
+class KnownParametersOnly(BaseModel):
+    """Query parameters; one that nobody knows is refused, for it is a typing error."""
+
+    product: str | None = Field(default=None, description="default: the service's")
+    version: str | None = Field(default=None, description="default: the newest")
+
+    @model_validator(mode="before")
+    @classmethod
+    def name_the_unknown(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Refuse the first unknown parameter, and say which ones there are."""
+        unknown = next((name for name in given if name not in cls.model_fields), None)
+        if unknown is not None:
+            told = {"field": unknown[:64], "known": ", ".join(cls.model_fields)}
+            raise PydanticCustomError("unknown_parameter", "unknown; known are: {known}", told)
+        return given
+
+
+class ImageOut(BaseModel):
+    """Size of the upright picture, px."""
+
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, size_hw: tuple[int, int]) -> ImageOut:
+        """From (height, width)."""
+        return cls(width=size_hw[1], height=size_hw[0])
+
+
+class PolygonOut(BaseModel):
+    """Closed rings along pixel edges, (x, y) in px; the first point is not repeated."""
+
+    exterior: list[Point]
+    holes: list[list[Point]]
+
+    @classmethod
+    def of(cls, polygon: Polygon) -> PolygonOut:
+        """From arrays; they need no validation, and there can be many points."""
+        return cls.model_construct(
+            exterior=points_of(polygon.exterior), holes=[points_of(hole) for hole in polygon.holes]
+        )
+
+
+class MinAreaRectOut(BaseModel):
+    """The smallest rectangle around a region, turned by `angle_deg`."""
+
+    center: Point
+    size: Point
+    size_mm: Point | None = Field(default=None, description="`size` where the scale is known")
+    angle_deg: float
+
+    @classmethod
+    def of(cls, rect: MinAreaRect, mm_per_px: float | None) -> MinAreaRectOut:
+        """With millimetres where the scale is known."""
+        width, height = rect.size_px
+        size_mm = None if mm_per_px is None else (width * mm_per_px, height * mm_per_px)
+        return cls(
+            center=rect.center_xy, size=rect.size_px, size_mm=size_mm, angle_deg=rect.angle_deg
+        )
+
+
+class RegionOut(BaseModel):
+    """One connected region: where it is and how large."""
+
+    label: str
+    polygon: PolygonOut
+    box: Box
+    area_px: float = Field(description="pixels")
+    area_mm: float | None = Field(
+        default=None, description="twin of `area_px`, square millimetres, where the scale is known"
+    )
+
+
+class DefectOut(RegionOut):
+    """One defect in full-image coordinates, however many crops saw it."""
+
+    score: float
+    centroid: Point
+    min_area_rect: MinAreaRectOut
+    truncated: bool
+    crops: list[int]
+
+    @classmethod
+    def of(cls, defect: Defect, mm_per_px: float | None) -> DefectOut:
+        """With millimetres where the scale is known."""
+        return cls(
+            **measures_of(defect.label, defect.region, mm_per_px),
+            score=defect.score,
+            centroid=defect.region.centroid_xy,
+            min_area_rect=MinAreaRectOut.of(defect.region.min_area_rect, mm_per_px),
+            truncated=defect.truncated,
+            crops=list(defect.crops),
+        )
+
+
+class CropOut(BaseModel):
+    """One square that was looked into; `rank` 1 has the greatest confidence."""
+
+    rank: int
+    center: Point
+    confidence: float
+    box: Box
+    image: str | None = Field(description="base64, where `crop_images` asks for it")
+
+    @classmethod
+    def of(cls, crop: Crop, encoded: bytes | None) -> CropOut:
+        """With its picture, an encoded file, or without."""
+        return cls(
+            rank=crop.rank,
+            center=crop.center_xy,
+            confidence=crop.confidence,
+            box=crop.box,
+            image=None if encoded is None else base64_of(encoded),
+        )
+
+
+class AnswerOut(BaseModel):
+    """What every answer about a picture begins and ends with."""
+
+    id: str
+    product: str
+    version: str
+    image: ImageOut
+    timings_ms: dict[str, float] = Field(description="`upload` is the client's sending")
+
+
+class DetectionOut(AnswerOut):
+    """Answer of `POST /detect`."""
+
+    verdict: Literal["ok", "ng"]
+    crops: list[CropOut]
+    defects: list[DefectOut]
+    budget_exhausted: bool
+    confidence_matrix: str | None
+
+
+class SampleOut(BaseModel):
+    """One synthetic picture: base64 PNGs of the input's size, and the truth about it."""
+
+    seed: int
+    image: str
+    mask: str
+    defects: list[RegionOut]
+
+
+class SynthesisOut(AnswerOut):
+    """Answer of `POST /synthesize`."""
+
+    seed: int
+    samples: list[SampleOut]
+    rejected: int
+    rejected_by_reason: dict[str, int]
+
+
+class RleOut(BaseModel):
+    """A mask as COCO's uncompressed run lengths, column by column, zeros first."""
+
+    size: tuple[int, int]
+    counts: list[int]
+
+    @classmethod
+    def of(cls, region: Region, image_hw: tuple[int, int]) -> RleOut:
+        """The region on a canvas of the image's size."""
+        canvas = np.zeros(image_hw, bool)
+        height, width = region.mask.shape
+        canvas[region.y : region.y + height, region.x : region.x + width] = region.mask
+        column_major = canvas.ravel(order="F")
+        changes = np.flatnonzero(column_major[1:] != column_major[:-1]) + 1
+        counts = np.diff(np.concatenate([[0], changes, [canvas.size]])).tolist()
+        return cls(size=image_hw, counts=[0, *counts] if column_major[0] else counts)
+
+
+class CocoImageOut(BaseModel):
+    """One picture of `annotations.json`, its mask's file and its seed."""
+
+    id: int
+    file_name: str
+    mask_file_name: str
+    width: int
+    height: int
+    seed: int
+
+
+class CocoAnnotationOut(BaseModel):
+    """One defect. Its outline is a polygon, or run lengths where holes forbid a polygon."""
+
+    id: int
+    image_id: int
+    category_id: int
+    bbox: Box
+    area: float
+    iscrowd: int = 0
+    segmentation: list[list[float]] | RleOut
+
+    @classmethod
+    def of(
+        cls, defect: SyntheticDefect, image: CocoImageOut, ids: tuple[int, int]
+    ) -> CocoAnnotationOut:
+        """`ids` are the annotation's and its category's."""
+        region = defect.region
+        ring = region.polygon.exterior.ravel().tolist()
+        has_holes = bool(region.polygon.holes)
+        return cls(
+            id=ids[0],
+            image_id=image.id,
+            category_id=ids[1],
+            bbox=region.box,
+            area=region.area_px,
+            segmentation=RleOut.of(region, (image.height, image.width)) if has_holes else [ring],
+        )
+
+
+class CocoCategoryOut(BaseModel):
+    """One label."""
+
+    id: int
+    name: str
+
+
+class CocoOut(BaseModel):
+    """`annotations.json` of a zip archive, readable by COCO tools."""
+
+    info: dict[str, str | int | dict[str, int]]
+    images: list[CocoImageOut] = []
+    annotations: list[CocoAnnotationOut] = []
+    categories: list[CocoCategoryOut]
+
+
+class ProblemOut(BaseModel):
+    """An error (RFC 9457); `code` is a stable word."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+
+
+def scale_of(manifest: Manifest) -> float | None:
+    """Millimetres in a pixel, where the manifest knows the camera's scale."""
+    return manifest.calibration.mm_per_px if manifest.calibration else None
+
+
+def measures_of(label: str, region: Region, mm_per_px: float | None) -> dict[str, Any]:
+    """The fields of RegionOut."""
+    return {
+        "label": label,
+        "polygon": PolygonOut.of(region.polygon),
+        "box": region.box,
+        "area_px": region.area_px,
+        "area_mm": None if mm_per_px is None else region.area_px * mm_per_px**2,
+    }
+
+
+def points_of(ring: NDArray[Any]) -> list[Point]:
+    """An (N, 2) ring as JSON numbers."""
+    return [(float(x), float(y)) for x, y in ring]
+
+
+def base64_of(data: bytes) -> str:
+    """Bytes as text."""
+    return b64encode(data).decode("ascii")

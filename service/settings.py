@@ -1,0 +1,86 @@
+"""SERVICE_* environment: how this deployment runs.
+
+What the graphs mean stands in their manifest; nothing here changes an answer, only whether, where
+and how fast it is given. `docs/settings.md` is the same list for a reader.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+SHIPPED_BUNDLES = Path(__file__).resolve().parent.parent / "models" / "bundles"
+
+
+class Settings(BaseSettings):
+    """One deployment. Every field is an environment variable: `port` is `SERVICE_PORT`."""
+
+    model_config = SettingsConfigDict(env_prefix="SERVICE_", frozen=True)
+
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(
+        default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one"
+    )
+    bundles: Path = Field(
+        default=SHIPPED_BUNDLES, description="folder of bundles: <product>/<version>/manifest.json"
+    )
+    default_product: str | None = Field(
+        default=None,
+        description="product of a request that names none; default: brushed-plate, else the first",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="where the graphs run; auto takes CUDA when it is there"
+    )
+    threads: int = Field(
+        default=2, ge=0, le=256, description="CPU threads of each graph; 0 takes every core"
+    )
+    workers: int = Field(default=2, ge=1, le=64, description="requests that are computed at once")
+    queue_size: int = Field(
+        default=16, ge=0, le=4096, description="requests that may wait; one more is answered 429"
+    )
+    max_bytes: int = Field(
+        default=64 * 2**20, ge=1, description="largest request body, bytes; more is answered 413"
+    )
+    max_pixels: int = Field(
+        default=50_000_000, ge=1, description="largest picture, pixels; read before decoding"
+    )
+    max_side_px: int = Field(default=32_768, ge=1, description="longest side of a picture, px")
+    max_crop_pixels: int = Field(
+        default=20_000_000,
+        ge=1,
+        description="most pixels in the crops of one request, n × crop_size²",
+    )
+    max_response_pixels: int = Field(
+        default=50_000_000,
+        ge=1,
+        description="most pixels in one JSON answer's pictures; one sample is always allowed",
+    )
+    timeout_s: float = Field(
+        default=60.0,
+        gt=0.0,
+        le=3600.0,
+        description="longest time of one request, upload and answer included; then 504",
+    )
+    drain_s: float = Field(
+        default=20.0, ge=0.0, le=3600.0, description="time for running requests after SIGTERM"
+    )
+    retry_after_s: int = Field(
+        default=1, ge=1, le=3600, description="Retry-After of 429 and 503 answers, seconds"
+    )
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(), description="accepted API keys, separated by commas; empty: no key is asked"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least severe log line that is written"
+    )
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def split_keys(cls, value: object) -> object:
+        """Read `a,b` as two keys; blanks are dropped, so `a,` is one."""
+        if isinstance(value, str):
+            return tuple(key.strip() for key in value.split(",") if key.strip())
+        return value

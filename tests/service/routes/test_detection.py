@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import io
+from base64 import b64decode
+
+import numpy as np
+import pytest
+from PIL import Image
+
+CONTRACT = {
+    "id": str,
+    "product": str,
+    "version": str,
+    "image": dict,
+    "verdict": str,
+    "crops": list,
+    "defects": list,
+    "budget_exhausted": bool,
+    "timings_ms": dict,
+}
+DEFECT = {
+    "label": str,
+    "score": float,
+    "polygon": dict,
+    "box": list,
+    "area_px": float,
+    "centroid": list,
+    "min_area_rect": dict,
+    "truncated": bool,
+    "crops": list,
+}
+
+
+@pytest.fixture
+def detect(client, red_square_png):
+    """Ask for the red square with some query parameters."""
+
+    def ask(**query):
+        headers = {"Content-Type": "image/png"}
+        return client.post("/detect", params=query, content=red_square_png, headers=headers)
+
+    return ask
+
+
+def picture_of(text: str) -> np.ndarray:
+    return np.array(Image.open(io.BytesIO(b64decode(text))))
+
+
+def types_of(fields: dict, document: dict) -> dict:
+    return {name: type(document[name]) for name in fields}
+
+
+def test_the_answer_has_every_field_of_the_contract(detect):
+    answer = detect().json()
+
+    assert types_of(CONTRACT, answer) == CONTRACT
+    assert answer["image"] == {"width": 128, "height": 96}
+    assert (answer["product"], answer["version"]) == ("tiny", "10")
+    assert answer["confidence_matrix"] is None
+    assert answer["crops"][0].keys() == {"rank", "center", "confidence", "box", "image"}
+
+
+def test_a_defect_has_every_field_of_the_contract(detect):
+    (defect,) = detect().json()["defects"]
+
+    assert types_of(DEFECT, defect) == DEFECT
+    assert defect["min_area_rect"].keys() >= {"center", "size", "angle_deg"}
+    assert 0.0 <= defect["score"] <= 1.0
+
+
+def test_the_polygon_runs_along_the_edges_of_the_red_square(detect):
+    answer = detect().json()
+
+    (defect,) = answer["defects"]
+    assert answer["verdict"] == "ng"
+    assert sorted(defect["polygon"]["exterior"]) == [[40, 20], [40, 30], [52, 20], [52, 30]]
+    assert defect["polygon"]["holes"] == []
+    assert (defect["box"], defect["area_px"]) == ([40, 20, 12, 10], 120.0)
+    assert defect["centroid"] == [46.0, 25.0]
+
+
+def test_a_clean_picture_is_ok(client):
+    black = io.BytesIO()
+    Image.new("L", (96, 64)).save(black, "PNG")
+
+    answer = client.post("/detect", files={"image": black.getvalue()}).json()
+
+    assert (answer["verdict"], answer["defects"]) == ("ok", [])
+
+
+def test_a_form_and_a_raw_body_get_the_same_answer(client, detect, red_square_png):
+    form = client.post("/detect", files={"image": ("x.jpg", red_square_png)}).json()
+
+    raw = detect().json()
+    assert form["defects"] == raw["defects"]
+    assert form["crops"] == raw["crops"]
+
+
+def test_times_are_told_and_the_total_covers_them(detect):
+    times = detect().json()["timings_ms"]
+
+    stages = ["queue", "decode", "locate", "segment", "outline"]
+    assert set(stages) <= set(times)
+    assert times["total"] >= sum(times[stage] for stage in stages)
+
+
+@pytest.mark.parametrize("form", ["jpeg", "png"])
+def test_a_crop_can_carry_its_picture(detect, form):
+    crop = detect(crop_images=form, crop_size=32).json()["crops"][0]
+
+    picture = picture_of(crop["image"])
+    x, y, width, height = crop["box"]
+    assert (width, height) == (32, 32)
+    assert picture.shape == (32, 32, 3)
+    assert np.allclose(picture[25 - y, 46 - x], (255, 0, 0), atol=6)
+
+
+def test_the_confidence_matrix_has_the_inputs_size_and_16_bits(detect):
+    matrix = picture_of(detect(confidence_matrix="png").json()["confidence_matrix"])
+
+    assert matrix.shape == (96, 128)
+    assert int(matrix.max()) > 255
+    assert matrix[25, 46] > matrix[80, 100]
+
+
+def test_n_bounds_the_crops_and_min_confidence_0_gives_all_n(detect):
+    assert len(detect(n=1, min_confidence=0, crop_size=16).json()["crops"]) == 1
+    assert len(detect(n=6, min_confidence=0, crop_size=16).json()["crops"]) == 6
+
+
+def test_an_area_has_a_twin_in_square_millimetres_where_the_scale_is_known(detect):
+    (scaled,) = detect(mm_per_px=0.5).json()["defects"]
+    (plain,) = detect().json()["defects"]
+
+    assert scaled["area_mm"] == 30.0
+    assert sorted(scaled["min_area_rect"]["size_mm"]) == [5.0, 6.0]
+    assert plain["area_mm"] is None
+
+
+def test_a_version_can_be_asked_for(detect):
+    assert detect(product="tiny", version="9").json()["version"] == "9"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"n": 0},
+        {"n": 65},
+        {"n": "NaN"},
+        {"n": "9" * 5000},
+        {"crop_size": 15},
+        {"crop_size": 4097},
+        {"crop_size": -1},
+        {"min_confidence": "NaN"},
+        {"min_confidence": 1.01},
+        {"min_score": "inf"},
+        {"min_score": -0.1},
+        {"crop_images": "gif"},
+        {"confidence_matrix": "jpeg"},
+        {"mm_per_px": 0},
+        {"mm_per_px": "NaN"},
+        {"mm_per_px": "1e999"},
+        {"mm_per_px": "1e200"},
+    ],
+    ids=str,
+)
+def test_a_parameter_out_of_range_is_refused_by_name(detect, query):
+    refusal = detect(**query)
+
+    assert refusal.status_code == 422
+    assert refusal.json()["code"] == "invalid_parameter"
+    assert next(iter(query)) in refusal.json()["detail"]
+
+
+def test_a_misspelt_parameter_is_refused_and_the_known_ones_are_listed(detect):
+    refusal = detect(min_conf=0.5)
+
+    assert refusal.status_code == 422
+    assert "min_conf: " in refusal.json()["detail"]
+    assert "min_confidence" in refusal.json()["detail"]
+
+
+def test_crops_that_would_fill_the_memory_are_refused(detect):
+    refusal = detect(n=64, crop_size=4096)
+
+    assert refusal.status_code == 422
+    assert "crop_size" in refusal.json()["detail"]
+
+
+def test_found_defects_are_counted(client, detect):
+    detect()
+
+    assert "flawsmith_defects_total{label=" in client.get("/metrics").text

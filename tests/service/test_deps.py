@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+from starlette.requests import ClientDisconnect, Request
+
+from service.deps import MediaTypeRefused, Visit, accepted_type, services_of
+from service.telemetry import Trace
+
+POST = {"headers": {"Content-Type": "image/png"}}
+
+
+@pytest.fixture
+def busy(serve):
+    """Applications whose only worker is taken until the test ends."""
+    release = threading.Event()
+
+    def start(**settings):
+        client = serve(**settings)
+        engine = client.app.state.engine
+        client.portal.start_task_soon(engine.run, release.wait, Trace("occupant"))
+        while "flawsmith_running 1.0" not in client.get("/metrics").text:
+            time.sleep(0.005)
+        return client
+
+    yield start
+    release.set()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": "Basic first"},
+        {"X-API-Key": ""},
+        {"X-API-Key": "firs"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("path", ["/detect", "/synthesize"])
+def test_without_a_fitting_key_nothing_is_done(serve, red_square_png, path, headers):
+    client = serve(api_keys="first,second")
+
+    refusal = client.post(path, files={"image": red_square_png}, headers=headers)
+
+    assert (refusal.status_code, refusal.json()["code"]) == (401, "unauthorized")
+    assert refusal.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": "Bearer second"},
+        {"X-API-Key": "first"},
+        {"Authorization": "Bearer other", "X-API-Key": "first"},
+    ],
+    ids=str,
+)
+def test_any_configured_key_opens(serve, red_square_png, headers):
+    client = serve(api_keys="first,second")
+
+    answer = client.post("/detect", files={"image": red_square_png}, headers=headers)
+
+    assert answer.status_code == 200
+
+
+def test_the_models_ask_for_a_key_too(serve):
+    assert serve(api_keys="first").get("/v2/models/tiny").status_code == 401
+
+
+def test_a_request_whose_deadline_is_over_in_the_queue_is_answered_504(busy, red_square_png):
+    client = busy()
+    headers = POST["headers"] | {"X-Request-Timeout-Ms": "80"}
+    started_s = time.monotonic()
+
+    refusal = client.post("/detect", content=red_square_png, headers=headers)
+
+    assert (refusal.status_code, refusal.json()["code"]) == (504, "deadline_exceeded")
+    assert 0.07 <= time.monotonic() - started_s < 5.0
+
+
+def test_the_services_own_limit_holds_for_a_client_that_asks_for_more(busy, red_square_png):
+    client = busy(timeout_s=0.08)
+    headers = POST["headers"] | {"X-Request-Timeout-Ms": "60000"}
+
+    assert client.post("/detect", content=red_square_png, headers=headers).status_code == 504
+
+
+@pytest.mark.parametrize("timeout_ms", ["0", "-5", "soon", "NaN", "1.5", "9" * 400])
+def test_a_deadline_that_is_no_number_of_milliseconds_is_refused(
+    client, red_square_png, timeout_ms
+):
+    headers = POST["headers"] | {"X-Request-Timeout-Ms": timeout_ms}
+
+    refusal = client.post("/detect", content=red_square_png, headers=headers)
+
+    assert refusal.status_code == 422
+    assert "X-Request-Timeout-Ms" in refusal.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/detect?n=1&n=2", "/synthesize?seed=1&seed=1"])
+def test_a_parameter_that_is_given_twice_is_refused(client, red_square_png, path):
+    refusal = client.post(path, content=red_square_png, **POST)
+
+    assert (refusal.status_code, refusal.json()["code"]) == (422, "invalid_parameter")
+    assert "twice" in refusal.json()["detail"]
+
+
+def test_a_full_queue_is_answered_429_at_once(busy, red_square_png):
+    client = busy(queue_size=0)
+    taken = client.portal.call(enter, client.app.state.engine)
+
+    refusal = client.post("/detect", content=red_square_png, **POST)
+
+    assert (refusal.status_code, refusal.json()["code"]) == (429, "busy")
+    assert int(refusal.headers["retry-after"]) >= 1
+    client.portal.call(taken.__exit__, None, None, None)
+
+
+async def enter(engine):
+    """Take a place and keep it."""
+    place = engine.place()
+    place.__enter__()
+    return place
+
+
+def test_a_draining_service_is_answered_503(client, red_square_png):
+    client.app.state.engine.drain()
+
+    refusal = client.post("/detect", content=red_square_png, **POST)
+
+    assert (refusal.status_code, refusal.json()["code"]) == (503, "draining")
+    assert "retry-after" in refusal.headers
+
+
+def test_a_refused_request_gives_its_place_back(serve, red_square_png):
+    client = serve(queue_size=0)
+
+    for _ in range(3):
+        assert client.post("/detect?n=0", content=red_square_png, **POST).status_code == 422
+        assert client.post("/detect", content=b"no image", **POST).status_code == 415
+
+    assert client.post("/detect", content=red_square_png, **POST).status_code == 200
+
+
+def test_a_type_that_the_route_has_not_is_refused():
+    with pytest.raises(MediaTypeRefused, match="application/zip"):
+        asyncio.run(accepted_type("text/html"))
+
+
+@pytest.fixture
+def leaver(client):
+    """A visit whose client has sent everything and hangs up when it is told to."""
+    leaves = threading.Event()
+
+    async def receive():
+        while not leaves.is_set():
+            await asyncio.sleep(0.005)
+        return {"type": "http.disconnect"}
+
+    scope = {"type": "http", "app": client.app, "headers": []}
+    request = Request(scope, receive)
+    return Visit(request, services_of(request), Trace("leaver")), leaves
+
+
+def test_a_client_that_leaves_the_queue_is_never_served(busy, leaver):
+    done: list[str] = []
+    client = busy()
+    visit = replace(leaver[0], services=client.app.state.services)
+    leaver[1].set()
+
+    with pytest.raises(ClientDisconnect):
+        client.portal.call(visit.run, lambda: done.append("late"))
+
+    assert done == []
+    assert "flawsmith_queued 0.0" in client.get("/metrics").text
+
+
+def test_work_in_steps_stops_when_nobody_waits_any_more(leaver):
+    visit, _ = leaver
+    visit.go_on()
+    visit.given_up.set()
+
+    with pytest.raises(ClientDisconnect):
+        visit.go_on()

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import ExitStack
+
+import pytest
+
+from models.errors import DeviceLost
+from service.engine import Engine, ServiceBusy, ServiceDraining
+from service.telemetry import Telemetry, Trace
+
+
+@pytest.fixture
+def engine():
+    engine = Engine(workers=1, queue_size=2, telemetry=Telemetry())
+    yield engine
+    engine.close()
+
+
+def test_work_is_done_off_the_event_loop(engine):
+    where = asyncio.run(engine.run(threading.current_thread, Trace("1")))
+
+    assert where.name.startswith("engine")
+
+
+def test_one_more_than_workers_and_queue_is_refused(engine):
+    with ExitStack() as inside:
+        for _ in range(3):
+            inside.enter_context(engine.place())
+
+        with pytest.raises(ServiceBusy), engine.place():
+            pass
+
+
+def test_a_place_is_free_again_after_a_failure(engine):
+    for _ in range(5):
+        with pytest.raises(KeyError), engine.place():
+            raise KeyError
+
+    with engine.place():
+        pass
+
+
+def test_a_request_given_up_in_the_queue_never_runs(engine):
+    done: list[str] = []
+
+    async def journey() -> None:
+        release = threading.Event()
+        first = asyncio.create_task(engine.run(release.wait, Trace("first")))
+        await asyncio.sleep(0)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await engine.run(lambda: done.append("late"), Trace("late"))
+        release.set()
+        await first
+        await engine.run(lambda: done.append("next"), Trace("next"))
+
+    asyncio.run(journey())
+
+    assert done == ["next"]
+
+
+def test_a_worker_stays_taken_until_its_work_is_really_done(engine):
+    order: list[str] = []
+
+    async def journey() -> None:
+        release = threading.Event()
+
+        def slow() -> None:
+            release.wait()
+            order.append("abandoned")
+
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await engine.run(slow, Trace("slow"))
+        second = asyncio.create_task(engine.run(lambda: order.append("second"), Trace("second")))
+        await asyncio.sleep(0.05)
+        assert order == []
+        release.set()
+        await second
+
+    asyncio.run(journey())
+
+    assert order == ["abandoned", "second"]
+
+
+def test_the_time_in_the_queue_is_measured(engine):
+    async def journey() -> float:
+        release = threading.Event()
+        first = asyncio.create_task(engine.run(release.wait, Trace("first")))
+        await asyncio.sleep(0)
+        trace = Trace("second")
+        second = asyncio.create_task(engine.run(lambda: None, trace))
+        await asyncio.sleep(0.05)
+        release.set()
+        await asyncio.gather(first, second)
+        return trace.timings_ms["queue"]
+
+    assert asyncio.run(journey()) >= 45.0
+
+
+def test_a_lost_device_makes_it_not_ready_until_work_succeeds(engine):
+    def lose() -> None:
+        raise DeviceLost("gone")
+
+    async def journey() -> None:
+        with pytest.raises(DeviceLost):
+            await engine.run(lose, Trace("1"))
+        with pytest.raises(DeviceLost):
+            engine.require_ready()
+        await engine.run(lambda: None, Trace("2"))
+
+    asyncio.run(journey())
+
+    engine.require_ready()
+
+
+def test_a_draining_door_lets_nobody_in_but_keeps_its_guests(engine):
+    with engine.place():
+        engine.drain()
+
+        assert not engine.is_drained(drain_s=60.0)
+        with pytest.raises(ServiceDraining), engine.place():
+            pass
+        with pytest.raises(ServiceDraining):
+            engine.require_ready()
+
+    assert engine.is_drained(drain_s=60.0)
+
+
+def test_draining_ends_when_its_time_is_over(engine):
+    with engine.place():
+        engine.drain()
+
+        assert engine.is_drained(drain_s=0.0)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.detection import Crop, Defect
+from models.steps.outlines import find_regions
+from models.synthesis import SyntheticDefect
+from service.schemas import (
+    CocoAnnotationOut,
+    CocoImageOut,
+    CropOut,
+    DefectOut,
+    ImageOut,
+    RleOut,
+    base64_of,
+)
+
+
+@pytest.fixture
+def ring():
+    """A frame two pixels thick with a hole of 2 × 2, its corner at x 3, y 1."""
+    mask = np.zeros((12, 10), bool)
+    mask[1:7, 3:9] = True
+    mask[3:5, 5:7] = False
+    (region,) = find_regions(mask)
+    return mask, region
+
+
+@pytest.fixture
+def coco_image():
+    return CocoImageOut(
+        id=4, file_name="i.png", mask_file_name="m.png", width=10, height=12, seed=1
+    )
+
+
+def test_a_size_is_width_and_height():
+    assert ImageOut.of((1016, 2928)) == ImageOut(width=2928, height=1016)
+
+
+def test_a_defect_keeps_its_holes(ring):
+    _, region = ring
+    defect = Defect("scratch", 0.5, region, False, (1, 2))
+
+    out = DefectOut.of(defect, None)
+
+    assert sorted(out.polygon.exterior) == [(3, 1), (3, 7), (9, 1), (9, 7)]
+    assert [sorted(hole) for hole in out.polygon.holes] == [[(5, 3), (5, 5), (7, 3), (7, 5)]]
+    assert (out.area_px, out.area_mm, out.box) == (32.0, None, (3, 1, 6, 6))
+
+
+def test_square_millimetres_grow_with_the_square_of_the_scale(ring):
+    _, region = ring
+    defect = Defect("scratch", 0.5, region, False, (1,))
+
+    out = DefectOut.of(defect, 0.1)
+
+    assert out.area_mm == pytest.approx(0.32)
+    assert out.min_area_rect.size_mm == pytest.approx((0.6, 0.6))
+
+
+def test_a_crop_without_a_picture_says_so():
+    crop = Crop(1, (4.5, 5.5), 0.9, (0, 0, 8, 8))
+
+    assert CropOut.of(crop, None).image is None
+    assert CropOut.of(crop, b"abc").image == base64_of(b"abc") == "YWJj"
+
+
+def test_run_lengths_give_the_mask_back(ring):
+    mask, region = ring
+
+    rle = RleOut.of(region, mask.shape)
+
+    values = np.repeat(np.arange(len(rle.counts)) % 2 == 1, rle.counts)
+    assert np.array_equal(values.reshape(mask.shape, order="F"), mask)
+
+
+def test_run_lengths_begin_with_zeros_even_when_the_first_pixel_is_set():
+    (region,) = find_regions(np.ones((2, 3), bool))
+
+    assert RleOut.of(region, (2, 3)).counts == [0, 6]
+
+
+def test_an_outline_with_holes_is_run_lengths(ring, coco_image):
+    _, region = ring
+
+    out = CocoAnnotationOut.of(SyntheticDefect("scratch", region), coco_image, (1, 2))
+
+    assert isinstance(out.segmentation, RleOut)
+    assert (out.area, out.image_id, out.category_id) == (32.0, 4, 2)
+
+
+def test_an_outline_without_holes_is_a_polygon(coco_image):
+    mask = np.zeros((12, 10), bool)
+    mask[2:4, 5:8] = True
+    (region,) = find_regions(mask)
+
+    out = CocoAnnotationOut.of(SyntheticDefect("scratch", region), coco_image, (1, 2))
+
+    (ring,) = out.segmentation
+    assert sorted(zip(ring[::2], ring[1::2], strict=True)) == [(5, 2), (5, 4), (8, 2), (8, 4)]

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from service.settings import Settings
+
+
+def read_in_a_process(expression: str, **environment: str) -> object:
+    """What an expression over `settings` gives in a process with that environment."""
+    code = f"from service.settings import Settings; settings = Settings(); print({expression})"
+    return ast.literal_eval(
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONPATH": ".", **environment},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+    )
+
+
+def test_every_setting_says_what_it_is():
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_the_environment_sets_the_port():
+    assert read_in_a_process("settings.port", SERVICE_PORT="8080") == 8080
+
+
+def test_the_environment_sets_api_keys_separated_by_commas():
+    keys = "[key.get_secret_value() for key in settings.api_keys]"
+
+    assert read_in_a_process(keys, SERVICE_API_KEYS=" one, two ,") == ["one", "two"]
+
+
+@pytest.mark.parametrize(("text", "count"), [("", 0), (" , ", 0), ("one", 1), ("one,two", 2)])
+def test_a_blank_is_no_api_key(text, count):
+    assert len(Settings(api_keys=text).api_keys) == count
+
+
+def test_an_api_key_is_not_shown_when_settings_are_printed():
+    assert "hunter2" not in repr(Settings(api_keys="hunter2"))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"port": 70000}, {"workers": 0}, {"timeout_s": 0}, {"device": "tpu"}]
+)
+def test_a_setting_out_of_range_is_refused(wrong):
+    with pytest.raises(ValidationError):
+        Settings(**wrong)
+
+
+def test_settings_do_not_change():
+    settings = Settings()
+
+    with pytest.raises(ValidationError):
+        settings.port = 1
