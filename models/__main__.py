@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from models.bundle import (
     verify_bundle,
 )
 from models.detection import Crop, Defect, Detection, detect
-from models.errors import FlawsmithError
+from models.errors import FlawsmithError, ParameterInvalid
 from models.session import Device
 from models.steps.outlines import Region
 from models.steps.pictures import (
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         given.command(given)
     except (FlawsmithError, OSError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
 
@@ -75,6 +76,7 @@ def detect_in_files(given: argparse.Namespace) -> None:
     detector = bundle.detector.with_params(
         n=given.n, min_confidence=given.min_confidence, min_score=given.min_score
     )
+    _require_own_stems(given.pictures)
     for path in given.pictures:
         picture = decode_picture(path.read_bytes(), LIMITS)
         detection = detect(picture, detector)
@@ -124,9 +126,17 @@ def draw_overlay(image: RgbImage, detection: Detection) -> RgbImage:
 
 
 def _open(given: argparse.Namespace) -> Bundle:
-    given.out.mkdir(parents=True, exist_ok=True)
     folder = find_bundle(given.bundles, given.product, given.version)
-    return open_bundle(folder, Device(given.device))
+    bundle = open_bundle(folder, Device(given.device))
+    given.out.mkdir(parents=True, exist_ok=True)
+    return bundle
+
+
+def _require_own_stems(paths: list[Path]) -> None:
+    stems = Counter(path.stem for path in paths)
+    if len(stems) < len(paths):
+        (stem, _), *_ = stems.most_common(1)
+        raise ParameterInvalid("pictures", f"more than one would be written to {stem}.json")
 
 
 def _describe_detection(detection: Detection) -> dict[str, Any]:

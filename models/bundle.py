@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from pydantic import ValidationError
 
 from models.detection import Detector, detect
@@ -84,10 +86,16 @@ def verify_bundle(folder: Path) -> Manifest:
     """Read a bundle's manifest and prove that its files are the ones that were sealed.
 
     Errors: BundleMissing where there is no folder or manifest; BundleTooNew for a newer schema;
-            BundleAltered for a malformed manifest, a missing, unknown or changed file, and external
-            data in a graph, each by name.
+            BundleAltered for a malformed manifest, one of another product or version than its
+            folder's, a missing, unknown or changed file, external data in a graph: each by name.
     """
     manifest = read_manifest(folder)
+    place = folder.absolute()
+    if (place.parent.name, place.name) != (manifest.product, manifest.version):
+        raise BundleAltered(
+            f"{MANIFEST} is that of {manifest.product}/{manifest.version}, "
+            f"and lies in {place.parent.name}/{place.name}"
+        )
     known = {MANIFEST, *GRAPH_FILES}
     for path in sorted(folder.iterdir()):
         if path.name not in known or not path.is_file() or path.is_symlink():
@@ -119,7 +127,8 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate(content)
     except ValidationError as error:
-        raise BundleAltered(f"{MANIFEST} is malformed: {error}") from error
+        reasons = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise BundleAltered(f"{MANIFEST} is malformed: {'; '.join(reasons)}") from error
 
 
 def find_bundles(root: Path) -> dict[str, dict[str, Path]]:
@@ -150,14 +159,15 @@ def seal_bundle(graphs: dict[str, Path], manifest: Manifest, root: Path) -> Path
     folder = root / manifest.product / manifest.version
     if folder.exists():
         raise BundleAltered(f"{manifest.product} {manifest.version} is sealed already")
-    unsealed = folder.with_name(f".{folder.name}.unsealed")
-    shutil.rmtree(unsealed, ignore_errors=True)
-    unsealed.mkdir(parents=True)
-    for file in GRAPH_FILES:
-        shutil.copyfile(graphs[file], unsealed / file)
-    (unsealed / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
-    verify_bundle(unsealed)
-    unsealed.rename(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=root, prefix=".unsealed-") as made:
+        unsealed = Path(made) / manifest.product / manifest.version
+        unsealed.mkdir(parents=True)
+        for file in GRAPH_FILES:
+            shutil.copyfile(graphs[file], unsealed / file)
+        (unsealed / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+        verify_bundle(unsealed)
+        unsealed.rename(folder)
     return folder
 
 
@@ -192,11 +202,26 @@ def version_key(version: str) -> tuple[int, ...]:
 
 
 def _require_self_contained(path: Path) -> None:
-    """Refuse a graph that is malformed or keeps weights outside the folder."""
+    """Refuse a graph that is malformed or keeps weights in another file, wherever that lies."""
     try:
+        graph = onnx.load(path, load_external_data=False)
+        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors_in(graph)):
+            raise BundleAltered(f"{path.name} keeps weights in another file")
         onnx.checker.check_model(path)
     except (onnx.checker.ValidationError, DecodeError) as error:
-        raise BundleAltered(f"{path.name} is refused: {error}") from error
+        raise BundleAltered(f"{path.name} is no graph: {error}") from error
+
+
+def _tensors_in(message: Message) -> Iterator[onnx.TensorProto]:
+    """Every tensor of a graph, in subgraphs and attributes as well."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for part in [value] if isinstance(value, Message) else value:
+            if isinstance(part, onnx.TensorProto):
+                yield part
+            else:
+                yield from _tensors_in(part)
 
 
 def _open_as_described(path: Path, spec: GraphSpec, device: Device) -> Graph:

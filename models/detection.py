@@ -14,15 +14,17 @@ from typing import Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from models.arrays import RgbImage
+from models.errors import ParameterInvalid
 from models.graphs import Locator, Segmenter
 from models.manifest import DetectionParams, Limits
 from models.steps.crops import Window, cut_crop, resize_crop, window_around
 from models.steps.fields import ConfidenceField
 from models.steps.heatmap import Peak
 from models.steps.mosaics import Mosaic, lay_mosaics
-from models.steps.outlines import Region, find_regions
+from models.steps.outlines import Region, bridge_diagonals, find_regions
 from models.steps.pictures import Picture, require_size
 
 BATCH = 16
@@ -47,7 +49,10 @@ class Detector:
         min_confidence: float | None = None,
         min_score: float | None = None,
     ) -> Detector:
-        """The same detector with other parameters; None keeps the manifest's."""
+        """The same detector with other parameters; None keeps the manifest's.
+
+        Errors: ParameterInvalid where one is out of the manifest's own bounds.
+        """
         asked = {
             "n": n,
             "crop_size_px": crop_size_px,
@@ -55,7 +60,7 @@ class Detector:
             "min_score": min_score,
         }
         changes = {name: value for name, value in asked.items() if value is not None}
-        return replace(self, params=self.params.model_copy(update=changes))
+        return replace(self, params=_with_changes(self.params, changes))
 
 
 @dataclass(frozen=True)
@@ -155,7 +160,8 @@ def strongest_peaks(field: ConfidenceField, params: DetectionParams) -> tuple[li
         radius_px=radius_px,
         rule=params.peak_rule,
     )
-    return peaks[: params.n], len(peaks) > params.n
+    chosen = sorted(peaks[: params.n], key=lambda peak: -peak.confidence)
+    return chosen, len(peaks) > params.n
 
 
 def segment_crops(crops: list[RgbImage], detector: Detector) -> NDArray[np.float32]:
@@ -175,7 +181,7 @@ def outline_defects(
 ) -> list[Defect]:
     """The regions of one mosaic that the limits call defects, in full-picture coordinates."""
     params = detector.params
-    is_defect = 1.0 - mosaic.scores[0] >= params.mask_threshold
+    is_defect = bridge_diagonals(1.0 - mosaic.scores[0] >= params.mask_threshold)
     defects = []
     for region in find_regions(is_defect, offset_xy=(mosaic.x, mosaic.y)):
         score, label = _judge(region, mosaic, field)
@@ -190,6 +196,15 @@ def outline_defects(
                 )
             )
     return defects
+
+
+def _with_changes(params: DetectionParams, changes: dict[str, float]) -> DetectionParams:
+    """`model_copy` would not look at the values."""
+    try:
+        return DetectionParams.model_validate(params.model_dump() | changes)
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        raise ParameterInvalid(str(first["loc"][0]), first["msg"]) from None
 
 
 def _judge(region: Region, mosaic: Mosaic, field: ConfidenceField) -> tuple[float, int]:

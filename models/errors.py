@@ -3,14 +3,14 @@
 FlawsmithError
 ├── BundleError            a bundle that must not be run
 │   ├── BundleMissing          no such product, version or folder
-│   ├── BundleAltered          a file is missing, unknown, changed or reaches out of the folder
+│   ├── BundleAltered          a file is missing, unknown, changed, misplaced or reaches outside
 │   └── BundleTooNew           its manifest's schema is newer than this code
 ├── InputError             the caller's input; the message says which part and why
 │   ├── PictureFormatUnknown   bytes of no accepted format
 │   ├── PictureUnreadable      an accepted format, but broken or of a kind that is not taken
 │   ├── PictureTooLarge        more pixels in the header, or more bytes, than allowed
 │   ├── PictureTooSmall        a side shorter than the bundle's least
-│   ├── MaskMismatch           a client's mask that does not fit its picture, or is empty
+│   ├── MaskMismatch           a client's mask of another size, of nothing, or of too many regions
 │   └── ParameterInvalid       a parameter that cannot be met; has `field`
 └── DeviceLost             the session's device stopped answering
 """
@@ -31,7 +31,7 @@ class BundleMissing(BundleError):
 
 
 class BundleAltered(BundleError):
-    """A file of the bundle is missing, unknown, changed, or reaches out of its folder."""
+    """A file is missing, unknown, changed, misplaced, or reaches out of the folder."""
 
 
 class BundleTooNew(BundleError):
@@ -59,7 +59,7 @@ class PictureTooSmall(InputError):
 
 
 class MaskMismatch(InputError):
-    """A client's mask that does not fit its picture, or is empty."""
+    """A client's mask of another size than its picture, of nothing, or of too many regions."""
 
 
 class ParameterInvalid(InputError):

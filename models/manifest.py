@@ -1,7 +1,7 @@
 """Schema of manifest.json: what a bundle's numbers mean.
 
 A number that belongs to the graphs lives here and nowhere else. Every value is frozen; a request
-that asks for another one makes a new value (`model_copy`), it never edits the bundle.
+that asks for another one makes a new value, it never edits the bundle.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Version = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+){0,2}$")]
 class Frozen(BaseModel):
     """A value of the manifest: complete, known fields only, never changed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class GraphSpec(Frozen):

@@ -14,6 +14,11 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 from models.errors import BundleAltered, DeviceLost
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+_DEVICE_ERRORS = (
+    runtime_errors.EPFail,
+    runtime_errors.Fail,
+    runtime_errors.RuntimeException,
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Graph:
         """
         try:
             return tuple(self._session.run(None, arrays))
-        except (runtime_errors.EPFail, runtime_errors.RuntimeException) as error:
+        except _DEVICE_ERRORS as error:
             raise DeviceLost(f"{self.name}: the device stopped answering") from error
 
     @property

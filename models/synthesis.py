@@ -16,18 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Mask, Pixels, RgbImage, Scores
-from models.errors import MaskMismatch, ParameterInvalid
+from models.errors import ParameterInvalid
 from models.graphs import DefectGenerator, MaskGenerator
 from models.manifest import LabelShape, Limits, SynthesisParams
-from models.steps.checks import largest_part, objection_to
+from models.steps.checks import largest_part, objection_to, require_client_mask
 from models.steps.crops import resize_crop
 from models.steps.fusion import Foreground, contrast, feather, fuse
 from models.steps.objects import find_object
-from models.steps.outlines import Region, find_regions
+from models.steps.outlines import Region, bridge_diagonals, find_regions
 from models.steps.pictures import Picture, require_size
 from models.steps.sites import (
     LEAST_SIDE_PX,
     Site,
+    allow_box,
+    as_bytes,
     cut_site,
     draw_site_center,
     draw_site_side_px,
@@ -103,10 +105,11 @@ def synthesize(
             ParameterInvalid also while iterating, where no draw passes the checks.
     """
     require_size(picture.hw, **synthesizer.limits.model_dump())
+    _require_counts(request)
     label = _label_index(request.label, synthesizer.labels)
     mask = request.mask
     if mask is not None:
-        _require_fitting(mask, picture)
+        require_client_mask(mask, picture.hw)
         return _each(
             picture, request, lambda d: paint_client_mask(d, mask, label, synthesizer), mask
         )
@@ -125,17 +128,9 @@ def find_allowed(
     image: RgbImage, region: tuple[int, int, int, int] | None, params: SynthesisParams
 ) -> Mask:
     """Where defects may lie: the region that was asked for, else the object as found."""
-    height, width = image.shape[:2]
-    if region is None:
-        return find_object(image, **params.object_rule.model_dump())
-    x, y, region_width, region_height = region
-    if region_width < 1 or region_height < 1:
-        raise ParameterInvalid("region", "width and height must be at least 1")
-    if x < 0 or y < 0 or x + region_width > width or y + region_height > height:
-        raise ParameterInvalid("region", f"reaches outside the picture of {width} × {height} px")
-    allowed = np.zeros((height, width), bool)
-    allowed[y : y + region_height, x : x + region_width] = True
-    return allowed
+    if region is not None:
+        return allow_box(region, (image.shape[0], image.shape[1]))
+    return find_object(image, **params.object_rule.model_dump())
 
 
 def add_defect(draft: Draft, label: int | None, synthesizer: Synthesizer) -> None:
@@ -175,14 +170,14 @@ def imagine_mask(draft: Draft, site: Site, label: int, synthesizer: Synthesizer)
     generator, rng = synthesizer.mask_generator, draft.rng
     started = time.perf_counter()
     (soft,) = generator.graph(
-        **_conditions(site, label),
-        object=_as_bytes(site.object)[None],
+        **site.conditions(label),
+        object=as_bytes(site.object)[None],
         noise=rng.standard_normal((1, generator.noise_size), np.float32),
         spatial_noise=rng.standard_normal((1, *generator.spatial_noise_chw), np.float32),
     )
     draft.timings_ms["mask"] += 1e3 * (time.perf_counter() - started)
     full = enlarge(soft[0, 0], site.window.side_px)
-    return largest_part(full >= synthesizer.params.mask_threshold)
+    return largest_part(bridge_diagonals(full >= synthesizer.params.mask_threshold))
 
 
 def paint_client_mask(
@@ -232,13 +227,19 @@ def paint_foreground(
     generator, side_px = synthesizer.defect_generator, site.window.side_px
     started = time.perf_counter()
     foreground, alpha = generator.graph(
-        **_conditions(site, label),
-        mask=resize_crop(_as_bytes(mask), generator.side_px)[None],
+        **site.conditions(label),
+        mask=resize_crop(as_bytes(mask), generator.side_px)[None],
         noise=draft.rng.standard_normal((1, generator.noise_size), np.float32),
     )
     draft.timings_ms["defect"] += 1e3 * (time.perf_counter() - started)
     painted = np.ascontiguousarray(foreground[0].transpose(1, 2, 0))
     return enlarge(painted, side_px), enlarge(alpha[0, 0], side_px)
+
+
+def _require_counts(request: SynthesisRequest) -> None:
+    for name, least in (("seed", 0), ("count", 1), ("defects", 1)):
+        if getattr(request, name) < least:
+            raise ParameterInvalid(name, f"must be at least {least}")
 
 
 def _each(
@@ -263,19 +264,11 @@ def _each(
         )
 
 
-def _conditions(site: Site, label: int) -> dict[str, NDArray[Any]]:
-    return {
-        "image": site.image[None],
-        "label": np.array([label], np.int64),
-        "scale": np.array([site.scale], np.float32),
-    }
-
-
 def _site_of(region: Region, draft: Draft, synthesizer: Synthesizer) -> Site:
     """A square around a client's region; where the picture is too small, its edge is repeated."""
     scale = draft.rng.uniform(*synthesizer.params.crop_scale)
-    side_px = max(LEAST_SIDE_PX, round(max(region.box[2:]) * scale))
     x, y, width, height = region.box
+    side_px = max(LEAST_SIDE_PX, width, height, round(max(width, height) * scale))
     centre = (x + width / 2, y + height / 2)
     return cut_site(
         draft.image, draft.allowed, centre, side_px, synthesizer.defect_generator.side_px
@@ -295,15 +288,3 @@ def _label_index(label: str | None, labels: tuple[str, ...]) -> int | None:
     if label is not None and label not in labels:
         raise ParameterInvalid("label", f"is none of {', '.join(labels)}")
     return None if label is None else labels.index(label)
-
-
-def _require_fitting(mask: Mask, picture: Picture) -> None:
-    if mask.shape != picture.hw:
-        size = f"{mask.shape[1]} × {mask.shape[0]}"
-        raise MaskMismatch(f"the mask is {size} px, the picture {picture.hw[1]} × {picture.hw[0]}")
-    if not mask.any():
-        raise MaskMismatch("the mask is empty: it asks for no defect")
-
-
-def _as_bytes(mask: Mask) -> NDArray[np.uint8]:
-    return mask.view(np.uint8) * np.uint8(255)

@@ -1,4 +1,4 @@
-"""Whether an imagined mask may stand where it is."""
+"""Whether a mask may stand where it is: an imagined one, or a client's own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import cv2
 import numpy as np
 
 from models.arrays import Mask
+from models.errors import MaskMismatch
+
+MAX_CLIENT_REGIONS = 64
+"""Each region of a client's mask is painted by runs of its own: more are refused beforehand."""
 
 
 def objection_to(mask: Mask, *, allowed: Mask, taken: Mask, min_area_px: float) -> str | None:
@@ -25,6 +29,23 @@ def objection_to(mask: Mask, *, allowed: Mask, taken: Mask, min_area_px: float) 
         "overlap": (mask & near).any(),
     }
     return next((objection for objection, holds in objections.items() if holds), None)
+
+
+def require_client_mask(mask: Mask, hw: tuple[int, int]) -> None:
+    """Refuse a client's mask of another size, of nothing, or of more regions than are painted.
+
+    Errors: MaskMismatch.
+    """
+    if mask.shape != hw:
+        size = f"{mask.shape[1]} × {mask.shape[0]}"
+        raise MaskMismatch(f"the mask is {size} px, the picture {hw[1]} × {hw[0]}")
+    regions = cv2.connectedComponents(mask.view(np.uint8), connectivity=4)[0] - 1
+    if regions < 1:
+        raise MaskMismatch("the mask is empty: it asks for no defect")
+    if regions > MAX_CLIENT_REGIONS:
+        raise MaskMismatch(
+            f"the mask has {regions} regions; at most {MAX_CLIENT_REGIONS} are painted"
+        )
 
 
 def largest_part(mask: Mask) -> Mask:

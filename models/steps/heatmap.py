@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from models.arrays import Heatmap, Points, Scores
+from models.arrays import Heatmap, Mask, Points, Scores
 
 
 @dataclass(frozen=True)
@@ -45,27 +44,27 @@ def cell_of(point_xy: tuple[float, float], hw: tuple[int, int], stride: int) -> 
 def find_peaks(
     logits: Heatmap, *, n: int, min_confidence: float, radius: float, rule: str = "coverage"
 ) -> list[tuple[int, int]]:
-    """The cells of the strongest peaks, strongest first.
+    """The cells of the strongest peaks, strongest first; what fills up comes last.
 
     `coverage`: local maxima of 3 × 3 cells, none within `radius` (Chebyshev, so a square crop) of
-    a stronger one; where a bundle asks for n whatever the confidence (min_confidence 0), the other
-    cells fill up what is missing. `literal`: the n greatest cells, neighbours or not, as the
-    patent's wording has it; kept for comparison.
+    a stronger one. Where n are asked for whatever the confidence (min_confidence 0), other cells
+    fill up what is missing, at first those beyond that distance. `literal`: the n greatest cells,
+    neighbours or not, as the patent's wording has it; kept for comparison.
 
-    Shapes: logits (h, w) -> at most n (row, column).
+    Shapes: logits (h, w) -> at most n (row, column); n where min_confidence is 0 and h·w >= n.
     Units:  radius in cells.
     """
     if rule == "literal":
         strong = _strongest_first(logits, np.ones(logits.shape, bool))
         return [cell for cell in _first(strong, n) if _confidence(logits, cell) >= min_confidence]
-    is_peak = logits >= cv2.dilate(logits, np.ones((3, 3), np.uint8))
     found: list[tuple[int, int]] = []
-    for cells in _candidate_stages(logits, is_peak, fill_up=min_confidence == 0.0):
-        for cell in cells:
-            if len(found) == n or _confidence(logits, cell) < min_confidence:
-                return found
-            if all(_distance(cell, other) > radius for other in found):
-                found.append(cell)
+    is_covered = np.zeros(logits.shape, bool)
+    for cell in _candidates(logits, is_covered, found, fill_up=min_confidence == 0.0):
+        if len(found) == n or _confidence(logits, cell) < min_confidence:
+            return found
+        found.append(cell)
+        rows, columns = (slice(max(at - int(radius), 0), at + int(radius) + 1) for at in cell)
+        is_covered[rows, columns] = True
     return found
 
 
@@ -74,15 +73,19 @@ def confidence_of(logits: Heatmap) -> Scores:
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)), np.float32)
 
 
-def _candidate_stages(
-    logits: Heatmap, is_peak: NDArray[np.bool_], *, fill_up: bool
-) -> Iterator[Iterator[tuple[int, int]]]:
-    yield _strongest_first(logits, is_peak)
+def _candidates(
+    logits: Heatmap, is_covered: Mask, found: list[tuple[int, int]], *, fill_up: bool
+) -> Iterator[tuple[int, int]]:
+    """Cells in the order in which they are taken; `is_covered` and `found` grow meanwhile."""
+    is_peak = logits >= cv2.dilate(logits, np.ones((3, 3), np.uint8))
+    for allowed in (is_peak, ~is_peak) if fill_up else (is_peak,):
+        yield from (cell for cell in _strongest_first(logits, allowed) if not is_covered[cell])
     if fill_up:
-        yield _strongest_first(logits, ~is_peak)
+        every = _strongest_first(logits, np.ones(logits.shape, bool))
+        yield from (cell for cell in every if cell not in found)
 
 
-def _strongest_first(logits: Heatmap, allowed: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+def _strongest_first(logits: Heatmap, allowed: Mask) -> Iterator[tuple[int, int]]:
     """Allowed cells by falling logit, the first in raster order on a tie; sorted in two bites."""
     flat = np.flatnonzero(allowed)
     values = logits.ravel()[flat]
@@ -100,7 +103,3 @@ def _first(cells: Iterator[tuple[int, int]], n: int) -> list[tuple[int, int]]:
 
 def _confidence(logits: Heatmap, cell: tuple[int, int]) -> float:
     return float(confidence_of(logits[cell]))
-
-
-def _distance(a: tuple[int, int], b: tuple[int, int]) -> int:
-    return max(abs(a[0] - b[0]), abs(a[1] - b[1]))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Mask, RgbImage
+from models.errors import ParameterInvalid
 from models.steps.crops import Window, cut_crop, resize_crop, window_around
 
 LEAST_SIDE_PX = 24
@@ -31,6 +32,29 @@ class Site:
     def scale(self) -> np.float32:
         """log2 of picture pixels per generator pixel, a condition of both generators."""
         return np.float32(np.log2(self.window.side_px / self.image.shape[0]))
+
+    def conditions(self, label: int) -> dict[str, NDArray[Any]]:
+        """What both generators are told of a site, a batch of one: image, label, scale."""
+        return {
+            "image": self.image[None],
+            "label": np.array([label], np.int64),
+            "scale": np.array([self.scale], np.float32),
+        }
+
+
+def allow_box(box: tuple[int, int, int, int], hw: tuple[int, int]) -> Mask:
+    """The pixels of a box (x, y, width, height) in a picture of that size.
+
+    Errors: ParameterInvalid where it is empty or reaches outside.
+    """
+    x, y, width, height = box
+    if width < 1 or height < 1:
+        raise ParameterInvalid("region", "width and height must be at least 1")
+    if x < 0 or y < 0 or x + width > hw[1] or y + height > hw[0]:
+        raise ParameterInvalid("region", f"reaches outside the picture of {hw[1]} × {hw[0]} px")
+    allowed = np.zeros(hw, bool)
+    allowed[y : y + height, x : x + width] = True
+    return allowed
 
 
 def draw_site_side_px(
@@ -60,7 +84,7 @@ def cut_site(
     """The square of `side_px` around a point, shown to the generators at `shown_px`."""
     window = window_around(center_xy, side_px, image.shape[:2])
     shown = resize_crop(cut_crop(image, window), shown_px)
-    share = resize_crop(cut_crop(_as_bytes(allowed), window), shown_px)
+    share = resize_crop(cut_crop(as_bytes(allowed), window), shown_px)
     return Site(window, shown, share > 127)
 
 
@@ -76,5 +100,6 @@ def enlarge(values: NDArray[np.float32], side_px: int) -> NDArray[np.float32]:
     return np.asarray(np.clip(resized, 0.0, 1.0), np.float32)
 
 
-def _as_bytes(mask: Mask) -> NDArray[np.uint8]:
+def as_bytes(mask: Mask) -> NDArray[np.uint8]:
+    """A mask as the generators take it: 0 or 255."""
     return mask.view(np.uint8) * np.uint8(255)

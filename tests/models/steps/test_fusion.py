@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.arrays import Mask, Pixels
+from models.steps.fusion import contrast, feather, fuse
+
+KINDS = [("uint8", ()), ("uint8", (3,)), ("uint16", ()), ("uint16", (3,))]
+
+
+def background(dtype: str, channels: tuple[int, ...]) -> Pixels:
+    white = np.iinfo(dtype).max
+    pixels: Pixels = np.random.default_rng(0).integers(
+        0, white, (20, 24, *channels), dtype, endpoint=True
+    )
+    return pixels
+
+
+def square() -> Mask:
+    mask = np.zeros((20, 24), bool)
+    mask[5:14, 8:19] = True
+    return mask
+
+
+def fused(
+    pixels: Pixels, colour: tuple[float, float, float], alpha: float, mask: Mask | None = None
+) -> Pixels:
+    foreground = np.broadcast_to(np.array(colour, np.float32), (20, 24, 3))
+    share = np.full((20, 24), alpha, np.float32)
+    return fuse(pixels, foreground, share, square() if mask is None else mask)
+
+
+@pytest.mark.parametrize(("dtype", "channels"), KINDS)
+def test_every_pixel_outside_the_mask_is_the_backgrounds_bit_for_bit(
+    dtype: str, channels: tuple[int, ...]
+) -> None:
+    before = background(dtype, channels)
+
+    after = fused(before, (0.5, 0.5, 0.5), 1.0)
+
+    assert after.dtype == before.dtype
+    assert after.shape == before.shape
+    np.testing.assert_array_equal(after[~square()], before[~square()])
+    assert (after[square()] != before[square()]).any()
+
+
+@pytest.mark.parametrize(("dtype", "channels"), KINDS)
+def test_the_background_itself_is_left_alone(dtype: str, channels: tuple[int, ...]) -> None:
+    before = background(dtype, channels)
+
+    fused(before, (0.0, 0.0, 0.0), 1.0)
+
+    np.testing.assert_array_equal(before, background(dtype, channels))
+
+
+@pytest.mark.parametrize(("dtype", "channels"), KINDS)
+@pytest.mark.parametrize("tone", [0.0, 1.0])
+def test_an_opaque_foreground_replaces_what_is_inside_over_the_full_range(
+    dtype: str, channels: tuple[int, ...], tone: float
+) -> None:
+    after = fused(background(dtype, channels), (tone, tone, tone), 1.0)
+
+    assert (after[square()] == tone * np.iinfo(dtype).max).all()
+
+
+@pytest.mark.parametrize(("dtype", "channels"), KINDS)
+def test_a_transparent_foreground_changes_nothing(dtype: str, channels: tuple[int, ...]) -> None:
+    before = background(dtype, channels)
+
+    np.testing.assert_array_equal(fused(before, (0.5, 0.5, 0.5), 0.0), before)
+
+
+def test_half_a_foreground_is_half_way() -> None:
+    before = np.full((20, 24, 3), 100, np.uint8)
+
+    after = fused(before, (200 / 255, 0.0, 100 / 255), 0.5)
+
+    assert after[8, 10].tolist() == [150, 50, 100]
+
+
+def test_a_grey_picture_takes_the_foregrounds_luminance() -> None:
+    after = fused(np.zeros((20, 24), np.uint8), (0.0, 1.0, 0.0), 1.0)
+
+    assert after[8, 10] == round(0.587 * 255)
+
+
+def test_an_empty_mask_changes_nothing() -> None:
+    before = background("uint8", (3,))
+
+    after = fused(before, (0.5, 0.5, 0.5), 1.0, mask=np.zeros((20, 24), bool))
+
+    np.testing.assert_array_equal(after, before)
+
+
+def test_a_feather_is_0_outside_half_on_the_rim_and_1_within() -> None:
+    soft = feather(square(), 4.0)
+
+    assert soft.dtype == np.float32
+    assert (soft[~square()] == 0).all()
+    assert soft[square()].min() >= 0.5
+    assert soft[5, 12] == pytest.approx(0.5, abs=0.05)
+    assert (np.diff(soft[5:10, 13]) >= 0).all()
+    assert soft[9, 13] == 1.0
+
+
+def test_a_feather_of_one_pixel_or_less_is_still_a_feather() -> None:
+    for width_px in (0.1, 1.0):
+        soft = feather(square(), width_px)
+
+        assert set(np.unique(soft)) <= {np.float32(0), np.float32(0.5), np.float32(1)}
+
+
+def test_a_mask_that_fills_its_frame_is_feathered_at_the_frame() -> None:
+    soft = feather(np.ones((9, 9), bool), 4.0)
+
+    assert soft[0].max() < 0.6
+    assert soft[4, 4] == 1.0
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_contrast_is_told_in_grey_levels_of_255_at_any_depth(dtype: str) -> None:
+    white = np.iinfo(dtype).max
+    before = np.full((20, 24), white, dtype)
+    after = before.copy()
+    after[square()] = white - 51 * (white // 255)
+
+    assert contrast(before, after, square()) == pytest.approx(51)
+    assert contrast(after, before, square()) == pytest.approx(51)
+
+
+def test_what_changes_outside_the_mask_is_no_contrast() -> None:
+    before = np.zeros((20, 24), np.uint8)
+    after = np.where(square(), 0, 255).astype(np.uint8)
+
+    assert contrast(before, after, square()) == 0.0
+    assert contrast(before, after, np.zeros((20, 24), bool)) == 0.0

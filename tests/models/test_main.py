@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.__main__ import draw_overlay, main
+from models.bundle import Bundle
+from models.detection import detect
+from models.manifest import Manifest
+from models.steps.pictures import (
+    Picture,
+    PictureLimits,
+    decode_mask,
+    decode_picture,
+    encode_png,
+)
+from models.synthesis import SynthesisRequest, synthesize
+
+ROOT = Path(__file__).parents[2]
+LIMITS = PictureLimits()
+ON_CPU = ("--product", "tiny", "--device", "cpu")
+
+
+def red_square() -> Picture:
+    pixels = np.full((96, 128, 3), 40, np.uint8)
+    pixels[..., 0] = 0
+    pixels[20:30, 40:52] = (255, 0, 0)
+    return Picture(pixels)
+
+
+def normal() -> Picture:
+    pixels = np.full((96, 128, 3), 10, np.uint8)
+    pixels[8:88, 8:120] = np.random.default_rng(1).integers(170, 210, (80, 112, 3))
+    return Picture(pixels)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """A folder with `ng.png`, `ok.png`, and what is no picture: `note.png`."""
+    (tmp_path / "ng.png").write_bytes(encode_png(red_square().pixels))
+    (tmp_path / "ok.png").write_bytes(encode_png(normal().pixels[..., 1] // 4))
+    (tmp_path / "normal.png").write_bytes(encode_png(normal().pixels))
+    (tmp_path / "note.png").write_bytes(b"not a picture")
+    return tmp_path
+
+
+def run(root: Path, *words: object) -> int:
+    return main(["--bundles", str(root), *map(str, words)])
+
+
+def test_detect_writes_what_the_story_finds_for_each_picture(
+    tiny_root: Path, tiny: Bundle, desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = run(
+        tiny_root, "detect", *ON_CPU, desk / "ng.png", desk / "ok.png", "--out", desk / "out"
+    )
+
+    written = json.loads((desk / "out/ng.json").read_text())
+    (defect,) = detect(red_square(), tiny.detector).defects
+    assert status == 0
+    assert written["image"] == "ng.png"
+    assert written["verdict"] == "ng"
+    assert [told["box"] for told in written["defects"]] == [list(defect.region.box)]
+    assert written["defects"][0]["score"] == defect.score
+    assert written["defects"][0]["label"] == "pit"
+    exterior = written["defects"][0]["polygon"]["exterior"]
+    assert exterior == [[40, 20], [52, 20], [52, 30], [40, 30]]
+    assert written["crops"][0]["rank"] == 1
+    assert json.loads((desk / "out/ok.json").read_text())["verdict"] == "ok"
+    assert capsys.readouterr().out == "ng.png: ng, 1 defects\nok.png: ok, 0 defects\n"
+
+
+def test_detect_draws_an_overlay_of_the_pictures_size(tiny_root: Path, desk: Path) -> None:
+    run(tiny_root, "detect", *ON_CPU, desk / "ng.png", "--out", desk)
+
+    overlay = decode_picture((desk / "ng.overlay.jpg").read_bytes(), LIMITS)
+
+    assert overlay.hw == (96, 128)
+
+
+def test_an_overlay_has_red_outlines_and_blue_crops_and_leaves_the_picture_alone(
+    tiny: Bundle,
+) -> None:
+    image = normal().as_rgb8() // 8
+    image[20:30, 40:52, 0] = 255
+    before = image.copy()
+    detection = detect(Picture(image), tiny.detector)
+
+    drawn = draw_overlay(image, detection)
+
+    x, y, _, _ = detection.crops[0].box
+    np.testing.assert_array_equal(image, before)
+    assert drawn[20, 45].tolist() == drawn[25, 40].tolist() == [235, 40, 40]
+    assert drawn[y, x + 3].tolist() == [60, 130, 255]
+    np.testing.assert_array_equal(drawn[60:], before[60:])
+
+
+def test_detect_obeys_its_parameters(tiny_root: Path, desk: Path) -> None:
+    parameters = ("--n", 3, "--min-confidence", 0, "--min-score", 1)
+
+    run(tiny_root, "detect", *ON_CPU, desk / "ng.png", "--out", desk, *parameters)
+
+    written = json.loads((desk / "ng.json").read_text())
+    assert len(written["crops"]) == 3
+    assert written["defects"] == []
+
+
+def test_synthesize_writes_the_storys_pictures_and_masks_bit_for_bit(
+    tiny_root: Path, tiny: Bundle, desk: Path
+) -> None:
+    words = ("--seed", 7, "--count", 2, "--defects", 2, "--out", desk / "out")
+
+    status = run(tiny_root, "synthesize", *ON_CPU, desk / "normal.png", *words)
+
+    request = SynthesisRequest(seed=7, count=2, defects=2)
+    described = json.loads((desk / "out/samples.json").read_text())["samples"]
+    assert status == 0
+    for index, sample in enumerate(synthesize(normal(), request, tiny.synthesizer)):
+        image = (desk / f"out/image_{index:04d}.png").read_bytes()
+        mask = (desk / f"out/mask_{index:04d}.png").read_bytes()
+        np.testing.assert_array_equal(decode_picture(image, LIMITS).pixels, sample.pixels)
+        np.testing.assert_array_equal(decode_mask(mask, LIMITS), sample.mask)
+        assert set(np.unique(decode_picture(mask, LIMITS).pixels)) == {0, 255}
+        assert described[index]["seed"] == 7 + index
+        boxes = [told["box"] for told in described[index]["defects"]]
+        assert boxes == [list(defect.region.box) for defect in sample.defects]
+
+
+def test_synthesize_takes_a_mask_a_label_and_a_region(tiny_root: Path, desk: Path) -> None:
+    mask = np.zeros((96, 128), bool)
+    mask[40:50, 60:70] = True
+    (desk / "mine.png").write_bytes(encode_png(mask))
+    picture = desk / "normal.png"
+    given = ("--mask", desk / "mine.png", "--label", "scratch", "--out", desk / "given")
+
+    run(tiny_root, "synthesize", *ON_CPU, picture, *given)
+    run(
+        tiny_root,
+        "synthesize",
+        *ON_CPU,
+        picture,
+        "--out",
+        desk / "free",
+        "--region",
+        60,
+        40,
+        60,
+        40,
+    )
+
+    (told,) = json.loads((desk / "given/samples.json").read_text())["samples"]
+    free = decode_mask((desk / "free/mask_0000.png").read_bytes(), LIMITS)
+    np.testing.assert_array_equal(
+        decode_mask((desk / "given/mask_0000.png").read_bytes(), LIMITS), mask
+    )
+    assert [defect["label"] for defect in told["defects"]] == ["scratch"]
+    assert free[40:80, 60:120].any()
+    assert free.sum() == free[40:80, 60:120].sum()
+
+
+def test_inspect_lists_the_bundles(tiny_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tiny_root, "inspect") == 0
+
+    assert capsys.readouterr().out.startswith("tiny 1  pit, scratch  ")
+
+
+def test_inspect_prints_a_manifest(
+    tiny_root: Path, tiny: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tiny_root, "inspect", "--product", "tiny") == 0
+
+    assert Manifest.model_validate_json(capsys.readouterr().out) == tiny.manifest
+
+
+def test_verify_says_that_a_bundle_is_as_it_was_sealed(
+    tiny_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tiny_root, "verify", "--product", "tiny", "--version", "1") == 0
+
+    assert capsys.readouterr().out == "tiny 1 is as it was sealed\n"
+
+
+def test_verify_refuses_an_altered_bundle_by_its_file(
+    tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_root / "tiny", tmp_path / "tiny")
+    (tmp_path / "tiny/1/locator.onnx").write_bytes(b"other")
+
+    assert run(tmp_path, "verify", "--product", "tiny") == 2
+
+    assert "locator.onnx" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("detect", "--product", "other", "ng.png"), "no bundle other"),
+        (("detect", "--product", "tiny", "--version", "2", "ng.png"), "no bundle tiny 2"),
+        (("verify", "--product", "../tiny"), "no bundle ../tiny"),
+        (("detect", *ON_CPU, "note.png"), "no picture of an accepted format"),
+        (("detect", *ON_CPU, "nowhere.png"), "nowhere.png"),
+        (("detect", *ON_CPU, "."), "Is a directory"),
+        (("detect", *ON_CPU, "ng.png", "--n", "0"), "n: "),
+        (("detect", *ON_CPU, "ng.png", "--n", "65"), "n: "),
+        (("detect", *ON_CPU, "ng.png", "--min-confidence", "1.5"), "min_confidence: "),
+        (("detect", *ON_CPU, "ng.png", "--min-score", "nan"), "min_score: "),
+        (("detect", *ON_CPU, "ng.png", "ng.png"), "ng.json"),
+        (("synthesize", *ON_CPU, "note.png"), "no picture of an accepted format"),
+        (("synthesize", *ON_CPU, "normal.png", "--mask", "ng.png", "--seed", "-1"), "seed: "),
+        (("synthesize", *ON_CPU, "normal.png", "--mask", "note.png"), "accepted format"),
+        (("synthesize", *ON_CPU, "normal.png", "--count", "0"), "count: "),
+        (("synthesize", *ON_CPU, "normal.png", "--defects", "0"), "defects: "),
+        (("synthesize", *ON_CPU, "normal.png", "--label", "dent"), "label: "),
+        (("synthesize", *ON_CPU, "normal.png", "--region", "0", "0", "999", "9"), "region: "),
+    ],
+)
+def test_what_is_refused_is_said_in_one_line_with_exit_status_2(
+    tiny_root: Path,
+    desk: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    reason: str,
+) -> None:
+    placed = [str(desk / word) if word == "." or word.endswith(".png") else word for word in words]
+
+    status = run(tiny_root, *placed)
+
+    said = capsys.readouterr()
+    assert status == 2
+    assert reason in said.err
+    assert said.err.count("\n") == 1
+    assert said.out == ""
+
+
+def test_a_malformed_manifest_is_said_in_one_line_too(
+    tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_root / "tiny", tmp_path / "tiny")
+    (tmp_path / "tiny/1/manifest.json").write_text('{"schema_version": 1}')
+
+    assert run(tmp_path, "inspect") == 2
+
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_for_an_unknown_product_no_folder_is_made(tiny_root: Path, desk: Path) -> None:
+    run(tiny_root, "detect", "--product", "other", desk / "ng.png", "--out", desk / "out")
+
+    assert not (desk / "out").exists()
+
+
+def test_as_a_process_it_says_one_line_and_ends_with_2() -> None:
+    command = [sys.executable, "-m", "models", "verify", "--product", "other"]
+
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 2
+    assert ended.stderr == "BundleMissing: there is no bundle other\n"
+    assert ended.stdout == ""

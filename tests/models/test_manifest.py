@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from models.bundle import Bundle
+from models.manifest import Manifest
+
+
+@pytest.fixture
+def content(tiny_root: Path) -> dict[str, Any]:
+    """A sound manifest as its file has it, to be spoilt."""
+    loaded: dict[str, Any] = json.loads((tiny_root / "tiny/1/manifest.json").read_text())
+    return loaded
+
+
+def test_a_manifest_comes_back_from_json_as_it_was(tiny: Bundle) -> None:
+    written = tiny.manifest.model_dump_json()
+
+    assert Manifest.model_validate_json(written) == tiny.manifest
+
+
+def test_a_value_is_never_changed(tiny: Bundle) -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        tiny.manifest.detection.n = 3  # type: ignore[misc]
+
+
+def test_a_label_without_a_shape_is_refused(content: dict[str, Any]) -> None:
+    del content["synthesis"]["shapes"]["scratch"]
+
+    with pytest.raises(ValidationError, match=r"lacks \['scratch'\]"):
+        Manifest.model_validate(content)
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("detection", "n", 0),
+        ("detection", "n", 65),
+        ("detection", "crop_size_px", 0),
+        ("detection", "min_confidence", 1.1),
+        ("detection", "min_score", -0.1),
+        ("detection", "mask_threshold", math.nan),
+        ("detection", "largest_defect_px", math.inf),
+        ("detection", "peak_rule", "random"),
+        ("limits", "min_side_px", 0),
+        ("synthesis", "max_attempts", 0),
+        ("synthesis", "feather_px", 0.0),
+    ],
+)
+def test_a_number_without_a_meaning_is_refused(
+    content: dict[str, Any], part: str, field: str, value: object
+) -> None:
+    content[part][field] = value
+
+    with pytest.raises(ValidationError, match=rf"{part}\.{field}"):
+        Manifest.model_validate(content)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("product", "../plate"),
+        ("product", "Plate"),
+        ("product", ""),
+        ("version", "1/2"),
+        ("version", "1.2.3.4"),
+        ("version", "latest"),
+        ("labels", []),
+        ("schema_version", 0),
+    ],
+)
+def test_a_name_that_is_no_safe_folder_or_says_nothing_is_refused(
+    content: dict[str, Any], field: str, value: object
+) -> None:
+    content[field] = value
+
+    with pytest.raises(ValidationError, match=field):
+        Manifest.model_validate(content)
+
+
+def test_an_unknown_field_is_refused_for_it_may_change_the_meaning(
+    content: dict[str, Any],
+) -> None:
+    content["detection"]["min_confidense"] = 0.5
+
+    with pytest.raises(ValidationError, match="min_confidense"):
+        Manifest.model_validate(content)
