@@ -138,7 +138,9 @@ def predict_field(image: RgbImage, locator: Locator) -> ConfidenceField:
     """Run the locator on a whole picture, its far edges repeated up to the multiple it needs."""
     height, width = image.shape[:2]
     down, right = -height % locator.multiple_px, -width % locator.multiple_px
-    padded = cv2.copyMakeBorder(image, 0, down, 0, right, cv2.BORDER_REPLICATE)
+    padded = image
+    if down or right:
+        padded = np.asarray(cv2.copyMakeBorder(image, 0, down, 0, right, cv2.BORDER_REPLICATE))
     (output,) = locator.graph(image=padded[None])
     rows, columns = -(-height // locator.stride_px), -(-width // locator.stride_px)
     inside = output[0, :, :rows, :columns]

@@ -1,0 +1,110 @@
+"""What HTTP and the service process cost: a real `python -m service`, a kept-alive connection."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import psutil
+
+from models.bundle import find_bundle, open_bundle
+from models.detection import detect
+from models.session import Device
+from models.steps.pictures import Picture, PictureLimits, decode_picture
+from tests.bench.figures import Bar, Figure, median_times_s
+
+THREADS = 2
+MEMORY_BYTES = 900e6
+START_S = 120
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running service and one connection to it."""
+
+    process: subprocess.Popen[bytes]
+    client: httpx2.Client
+
+    @property
+    def resident_bytes(self) -> int:
+        """What it holds in memory now."""
+        return int(psutil.Process(self.process.pid).memory_info().rss)
+
+    def detect(self, jpeg: bytes, product: str) -> bytes:
+        """The answer to POST /detect with the picture as the raw body."""
+        answer = self.client.post(
+            "/detect",
+            params={"product": product},
+            content=jpeg,
+            headers={"Content-Type": "image/jpeg"},
+        )
+        answer.raise_for_status()
+        return answer.content
+
+
+def measure_serving(bundles: Path, product: str, jpeg: bytes, *, rounds: int) -> list[Figure]:
+    """Memory before and after the first picture; then HTTP ÷ decoding, HTTP ÷ the same at home."""
+    detector = open_bundle(find_bundle(bundles, product), Device("cpu", THREADS)).detector
+    with run_service(bundles) as service:
+        at_rest_bytes = service.resident_bytes
+        service.detect(jpeg, product)
+        after_bytes = service.resident_bytes
+        decode_s, told_s, served_s = median_times_s(
+            (
+                lambda: decode(jpeg).as_rgb8(),
+                lambda: detect(decode(jpeg), detector),
+                lambda: service.detect(jpeg, product),
+            ),
+            rounds=rounds,
+        )
+    return [
+        Figure("detect_http_over_decode", served_s / decode_s, Bar("at most", 8.0)),
+        Figure("http_over_in_process", served_s / told_s, Bar("at most", 1.3)),
+        Figure("in_process_over_decode", told_s / decode_s),
+        Figure("resident_after_warm_up_share", at_rest_bytes / MEMORY_BYTES, Bar("at most", 1.0)),
+        Figure("resident_after_12_mp_share", after_bytes / MEMORY_BYTES),
+    ]
+
+
+def decode(jpeg: bytes) -> Picture:
+    """The picture, as the service decodes it."""
+    return decode_picture(jpeg, PictureLimits())
+
+
+@contextmanager
+def run_service(bundles: Path) -> Iterator[Service]:
+    """`python -m service` on a free port, ready: its bundles are open and warm."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {"PORT": port, "BUNDLES": bundles, "DEVICE": "cpu", "THREADS": THREADS}
+    environment = os.environ | {f"SERVICE_{name}": str(value) for name, value in settings.items()}
+    command = [sys.executable, "-m", "service"]
+    with (
+        subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process,
+        httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client,
+    ):
+        try:
+            _wait_until_ready(process, client)
+            yield Service(process, client)
+        finally:
+            process.terminate()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], client: httpx2.Client) -> None:
+    deadline_s = time.monotonic() + START_S
+    while time.monotonic() < deadline_s and process.poll() is None:
+        try:
+            if client.get("/v2/health/ready").status_code == 200:
+                return
+        except httpx2.TransportError:
+            time.sleep(0.1)
+    raise RuntimeError(f"the service did not start: exit status {process.poll()}")
