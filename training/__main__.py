@@ -8,12 +8,15 @@ import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from lightning_fabric import Fabric
+from pydantic import TypeAdapter
 
 from models.bundle import Bundle, find_bundles, open_bundle, version_key
 from models.errors import FlawsmithError
-from training.data import Dataset, load_dataset, store_samples
+from models.manifest import Name
+from training.data import Dataset, defect_sides_px, load_dataset, store_samples
 from training.evaluation import (
     calibrate,
     evaluate_detection,
@@ -21,8 +24,8 @@ from training.evaluation import (
     with_calibration,
 )
 from training.importers import import_folder
-from training.recipes import RECIPES, Recipe
-from training.sealing import draft_bundle, export_run, seal_run
+from training.recipes import RECIPES, Recipe, named_recipe, standard
+from training.sealing import draft_bundle, export_run, find_draft, seal_run
 from training.trainers.stages import STAGES, fit_stages
 
 
@@ -39,20 +42,27 @@ def main(given: list[str] | None = None) -> int:
 
 def import_data(arguments: argparse.Namespace) -> None:
     """Read an annotated folder into a run."""
-    recipe_name = arguments.recipe or arguments.product
-    recipe = RECIPES[recipe_name]()
+    name = arguments.recipe or (
+        arguments.product if arguments.product in RECIPES else standard().name
+    )
+    recipe = RECIPES[name]()
     arguments.run.mkdir(parents=True, exist_ok=True)
     store_samples(
         import_folder(arguments.data), arguments.run, val_share=recipe.val_share, seed=recipe.seed
     )
+    data = load_dataset(arguments.run)
     about = {
         "product": arguments.product,
-        "recipe": recipe_name,
+        "recipe": name,
         "data": arguments.data.resolve().name,
         "licence": arguments.licence,
         "citation": arguments.citation,
+        "largest_defect_px": float(defect_sides_px(data.train).max()),
     }
     (arguments.run / "run.json").write_text(json.dumps(about, indent=1))
+    for side, records in (("train", data.train), ("val", data.val)):
+        defects = sum(len(record.flaws) for record in records)
+        print(f"{side}: {len(records)} pictures, {defects} defects ({', '.join(data.labels)})")
 
 
 def fit(arguments: argparse.Namespace) -> None:
@@ -71,6 +81,7 @@ def export(arguments: argparse.Namespace) -> None:
     for file, gap in export_run(arguments.run, recipe, len(data.labels)).items():
         print(f"{file}: differs from torch by {gap:.1e} at most")
     shutil.rmtree(arguments.run / "draft", ignore_errors=True)
+    (arguments.run / "evaluation.json").unlink(missing_ok=True)
     draft_bundle(arguments.run, recipe, data, _about(arguments.run))
 
 
@@ -80,8 +91,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if arguments.bundle:
         _print_figures(_measure(open_bundle(arguments.bundle), data, arguments.samples))
         return
-    (manifest,) = (arguments.run / "draft").glob("*/*/manifest.json")
-    bundle = open_bundle(manifest.parent)
+    bundle = open_bundle(find_draft(arguments.run))
     calibration = calibrate(data.val, bundle.detector)
     figures = _measure(with_calibration(bundle, calibration), data, arguments.samples)
     (arguments.run / "evaluation.json").write_text(
@@ -112,12 +122,18 @@ def _print_figures(figures: dict[str, float]) -> None:
         print(f"{name:<{width}}  {value:.4f}")
 
 
-def _about(run: Path) -> dict[str, str]:
+def _about(run: Path) -> dict[str, Any]:
     return dict(json.loads((run / "run.json").read_text()))
 
 
 def _recipe(run: Path) -> Recipe:
-    return RECIPES[_about(run)["recipe"]]()
+    about = _about(run)
+    return named_recipe(about["recipe"], largest_defect_px=about["largest_defect_px"])
+
+
+def _product(text: str) -> str:
+    """A name that a manifest takes, asked for before the hours of training, not after them."""
+    return TypeAdapter[str](Name).validate_python(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -126,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     step = steps.add_parser("import", help=import_data.__doc__)
     step.set_defaults(step=import_data)
     step.add_argument("--data", type=Path, required=True)
-    step.add_argument("--product", required=True)
+    step.add_argument("--product", type=_product, required=True)
     step.add_argument("--run", type=Path, required=True)
     step.add_argument("--recipe", choices=sorted(RECIPES))
     step.add_argument("--licence", default="not stated")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import RgbImage
-from models.steps.outlines import Region, find_regions
+from models.steps.outlines import Region, bridge_diagonals, find_regions
 from models.steps.pictures import PictureLimits, decode_picture, encode_png
 from training.augment import LabelMap
 from training.importers import AnnotationMalformed, Sample
@@ -45,7 +45,10 @@ class Flaw:
 
 @dataclass(frozen=True)
 class Record:
-    """A picture in memory with its label map (0 background, k the k-th label) and flaws."""
+    """A picture in memory with its label map (0 background, k the k-th label) and flaws.
+
+    name: the picture's file, which no other record has.
+    """
 
     name: str
     group: str
@@ -56,7 +59,11 @@ class Record:
     def flaws(self) -> tuple[Flaw, ...]:
         """The connected regions of each label."""
         kinds = [int(k) for k in np.unique(self.labels) if k]
-        return tuple(Flaw(k, region) for k in kinds for region in find_regions(self.labels == k))
+        return tuple(
+            Flaw(k, region)
+            for k in kinds
+            for region in find_regions(bridge_diagonals(self.labels == k))
+        )
 
 
 @dataclass(frozen=True)
@@ -86,8 +93,8 @@ class Dataset:
 def store_samples(samples: list[Sample], folder: Path, *, val_share: float, seed: int) -> None:
     """Write an index and one label-map PNG for each marked picture; pictures stay where they are.
 
-    Errors: AnnotationMalformed where a mask does not fit its picture or nothing is left to train
-    or to validate on.
+    Errors: AnnotationMalformed where a mask does not fit its picture, a group would be on both
+            sides, or a side lacks defects or normal pictures.
     """
     names = sorted({marking.label for sample in samples for marking in sample.markings})
     (folder / "labels").mkdir(parents=True, exist_ok=True)
@@ -104,6 +111,7 @@ def store_samples(samples: list[Sample], folder: Path, *, val_share: float, seed
         split = sample.split or draw_split(sample.group, val_share=val_share, seed=seed)
         rows.append(Row(str(sample.image.resolve()), labels, sample.group, split))
     require_split_by_group(rows, folder)
+    require_both_kinds(rows, folder)
     index_file = {"labels": names, "rows": [asdict(row) for row in rows]}
     (folder / "samples.json").write_text(json.dumps(index_file, indent=1))
 
@@ -123,6 +131,15 @@ def require_split_by_group(rows: list[Row], source: Path) -> None:
     for side, groups in sides.items():
         if not groups:
             raise AnnotationMalformed(source, "split", f"no group is left for {side}")
+
+
+def require_both_kinds(rows: list[Row], source: Path) -> None:
+    """Refuse a side without marked or without normal pictures: each network needs both."""
+    for side in ("train", "val"):
+        marked = {bool(row.labels) for row in rows if row.split == side}
+        for kind, name in ((True, "defect"), (False, "normal picture")):
+            if kind not in marked:
+                raise AnnotationMalformed(source, "split", f"no {name} is left for {side}")
 
 
 def load_dataset(folder: Path) -> Dataset:
@@ -153,4 +170,4 @@ def _load(row: Row, folder: Path) -> Record:
         labels = decode_picture((folder / row.labels).read_bytes(), LIMITS).pixels
     else:
         labels = np.zeros(image.shape[:2], np.uint8)
-    return Record(Path(row.image).stem, row.group, image, np.asarray(labels, np.uint8))
+    return Record(row.image, row.group, image, np.asarray(labels, np.uint8))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from models.arrays import Mask
 from models.bundle import Bundle
 from models.detection import Detection, Detector, detect, predict_field
+from models.errors import ParameterInvalid
 from models.steps.crops import Window, window_around
 from models.steps.fields import ConfidenceField
 from models.steps.fusion import contrast
@@ -129,7 +130,7 @@ def measure_sizes(
         kept = [d.region for d in detection.defects if d.score >= min_score]
         for flaw in record.flaws:
             hit = any(is_found(flaw.region, region) for region in kept)
-            found.setdefault(int(np.digitize(flaw.side_px, SIZE_BINS_PX[1:])), []).append(hit)
+            found.setdefault(int(np.digitize(flaw.side_px, SIZE_BINS_PX[1:-1])), []).append(hit)
         truths = [flaw.region for flaw in record.flaws]
         false += sum(not any(is_found(t, region) for t in truths) for region in kept)
     figures = {
@@ -181,21 +182,26 @@ def evaluate_synthesis(
 ) -> dict[str, float]:
     """The promises, each checked on the finished samples and not by the code that keeps them.
 
-    promise_*: share of samples that keep it. Labels in turn, pictures in turn, one defect each.
+    promise_*: share of samples that keep it; made: share of requests that gave a sample at all.
+    Labels in turn, pictures in turn, one defect each.
     """
     kept: dict[str, list[bool]] = {}
-    rejected = 0
+    rejected = made = 0
     for index in range(count):
         record = normals[index % len(normals)]
         label = synthesizer.labels[index % len(synthesizer.labels)]
         request = SynthesisRequest(seed=seed + index, label=label)
-        (sample,) = synthesize(Picture(record.image), request, synthesizer)
+        try:
+            (sample,) = synthesize(Picture(record.image), request, synthesizer)
+        except ParameterInvalid:
+            rejected += synthesizer.params.max_attempts
+            continue
+        made += 1
         rejected += sample.rejected.total()
         for promise, holds in check_promises(record, sample, synthesizer).items():
             kept.setdefault(promise, []).append(holds)
     figures = {f"promise_{promise}": float(np.mean(v)) for promise, v in kept.items()}
-    figures["rejected_per_sample"] = rejected / count
-    return figures
+    return figures | {"made": made / count, "rejected_per_sample": rejected / count}
 
 
 def check_promises(record: Record, sample: Synthetic, synthesizer: Synthesizer) -> dict[str, bool]:

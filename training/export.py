@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +45,8 @@ class Exported:
 def export_graph(exported: Exported, path: Path) -> float:
     """Write a network as ONNX and prove that it computes the same; the largest gap found.
 
-    Errors: ExportMismatch, and the file is gone, where any output differs by more than
-            LARGEST_GAP on inputs unlike the traced ones.
+    Errors: ExportMismatch, and the file is gone, where the graph fails or any output differs by
+            more than LARGEST_GAP on inputs unlike the traced ones.
     """
     network = exported.network.eval().to(memory_format=torch.contiguous_format)
     with warnings.catch_warnings(), torch.no_grad():
@@ -60,7 +61,11 @@ def export_graph(exported: Exported, path: Path) -> float:
             opset_version=OPSET,
             dynamo=False,
         )
-    gap = max(largest_gap(network, path, given) for given in (exported.traced, exported.other))
+    try:
+        gap = max(largest_gap(network, path, given) for given in (exported.traced, exported.other))
+    except Exception as error:
+        path.unlink()
+        raise ExportMismatch(f"{path.name} does not run as the network does: {error}") from error
     if not gap <= LARGEST_GAP:
         path.unlink()
         raise ExportMismatch(f"{path.name} is off by {gap:.2e}; the gate allows {LARGEST_GAP:.0e}")
@@ -68,19 +73,19 @@ def export_graph(exported: Exported, path: Path) -> float:
 
 
 def largest_gap(network: nn.Module, path: Path, given: Arrays) -> float:
-    """The largest absolute difference of any output on the same inputs."""
+    """The largest absolute difference of any output on the same inputs; infinite between shapes."""
     graph = open_graph(path, Device("cpu", threads=1))
     answers = graph(**{name: value.numpy() for name, value in given.items()})
     with torch.no_grad():
         truth = network(*given.values())
     truths = truth if isinstance(truth, tuple) else (truth,)
     return max(
-        float(np.abs(answer - true.numpy()).max())
+        float(np.abs(answer - true.numpy()).max()) if answer.shape == true.shape else math.inf
         for answer, true in zip(answers, truths, strict=True)
     )
 
 
 def random_pixels(rng: np.random.Generator, *shape: int) -> Tensor:
-    """uint8 noise of a shape, blurred by repetition, so that activations are of a usual size."""
-    coarse: NDArray[np.int64] = rng.integers(0, 256, shape)
-    return torch.from_numpy(coarse.astype(np.uint8))
+    """uint8 noise of a shape: every level in every place."""
+    levels: NDArray[np.uint8] = rng.integers(0, 256, shape, np.uint8)
+    return torch.from_numpy(levels)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Mask
 from models.errors import FlawsmithError, InputError
+from models.steps.outlines import Polygon, fill_polygon
 from models.steps.pictures import PictureLimits, decode_picture
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+SPLITS = ("", "train", "val", "test")
+"""What a split file may say; empty is drawn, and test pictures are left alone."""
 LIMITS = PictureLimits()
 
 
@@ -54,15 +57,15 @@ def import_folder(folder: Path) -> list[Sample]:
 
     COCO where a *.json at the top has `annotations`; LabelMe where `labels/` (or the picture's
     folder) holds a JSON a picture; else masks: `masks/<label>/<stem>.png`, or a PNG of the same
-    stem beside each picture, the folder's name being its label. `split.csv` or `index.csv` with
-    columns image, group and split names groups; without one each picture is its own group.
+    stem beside each picture, the folder's name being its label; an empty mask marks nothing.
+    `split.csv` or `index.csv` with columns image, group and split names groups; without one each
+    picture is its own group.
 
     Errors: AnnotationMalformed with the file and the field.
     """
     if not folder.is_dir():
         raise AnnotationMalformed(folder, "folder", "there is none")
-    coco = [f for f in sorted(folder.glob("*.json")) if _is_coco(f)]
-    if coco:
+    if coco := [f for f in sorted(folder.glob("*.json")) if _is_coco(f)]:
         samples = [s for file in coco for s in read_coco(file)]
     elif any((folder / "labels").glob("*.json")):
         samples = read_labelme(folder, labels=folder / "labels")
@@ -77,12 +80,11 @@ def import_folder(folder: Path) -> list[Sample]:
 
 def read_labelme(folder: Path, *, labels: Path) -> list[Sample]:
     """Pictures with a LabelMe JSON of the same stem; a picture without one is normal."""
-    samples = []
-    for image in _pictures(folder / "images" if (folder / "images").is_dir() else folder):
-        file = labels / f"{image.stem}.json"
-        markings = tuple(_labelme_markings(file)) if file.exists() else ()
-        samples.append(Sample(image, group=image.stem, markings=markings))
-    return samples
+    images = _pictures(folder / "images" if (folder / "images").is_dir() else folder)
+    files = sorted(labels.glob("*.json"))
+    _require_pictures(files, images)
+    markings = {file.stem: tuple(_labelme_markings(file)) for file in files}
+    return [Sample(i, group=i.stem, markings=markings.get(i.stem, ())) for i in images]
 
 
 def read_coco(file: Path) -> list[Sample]:
@@ -100,60 +102,70 @@ def read_coco(file: Path) -> list[Sample]:
             raise AnnotationMalformed(file, f"{where}.category_id", f"{category} is not listed")
         draw = _coco_shape(annotation.get("segmentation"), file, f"{where}.segmentation")
         image_id = _need(annotation, "image_id", int, file, where)
-        markings.setdefault(image_id, []).append(Marking(_name(categories[category]), draw))
+        label = _label(categories[category], file, "categories.name")
+        markings.setdefault(image_id, []).append(Marking(label, draw))
     samples = []
     for index, image in enumerate(_need(content, "images", list, file, "")):
         where = f"images[{index}]"
         name = _need(image, "file_name", str, file, where)
-        path = next(
-            (p for p in (file.parent / name, file.parent / "images" / name) if p.exists()), None
-        )
-        if path is None:
+        places = (file.parent / name, file.parent / "images" / name)
+        if (path := next((p for p in places if p.is_file()), None)) is None:
             raise AnnotationMalformed(file, f"{where}.file_name", f"{name} does not exist")
-        found = tuple(markings.get(_need(image, "id", int, file, where), ()))
+        found = tuple(markings.pop(_need(image, "id", int, file, where), ()))
         samples.append(Sample(path, group=path.stem, markings=found))
+    if markings:
+        raise AnnotationMalformed(file, "annotations.image_id", f"{min(markings)} is not listed")
     return samples
 
 
 def read_masks(folder: Path) -> list[Sample]:
     """Pictures with mask PNGs: `masks/<label>/<stem>.png`, or `<stem>.png` beside the picture."""
-    if (folder / "masks").is_dir():
-        labels = sorted(d for d in (folder / "masks").iterdir() if d.is_dir())
-        return [
-            Sample(
-                image,
-                group=image.stem,
-                markings=tuple(
-                    _mask_marking(label.name, label / f"{image.stem}.png")
-                    for label in labels
-                    if (label / f"{image.stem}.png").exists()
-                ),
-            )
-            for image in _pictures(folder / "images")
-        ]
-    images = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in (".jpg", ".jpeg", ".bmp")]
-    return [Sample(p, group=p.stem, markings=tuple(_beside(p, folder))) for p in images]
+    if not (folder / "masks").is_dir():
+        paths = sorted(folder.rglob("*"))
+        images = [p for p in paths if p.suffix.lower() in (".jpg", ".jpeg", ".bmp")]
+        return [Sample(p, group=p.stem, markings=tuple(_beside(p, folder))) for p in images]
+    images, files = _pictures(folder / "images"), sorted((folder / "masks").glob("*/*.png"))
+    _require_pictures(files, images)
+    markings: dict[str, list[Marking]] = {}
+    for file in files:
+        markings.setdefault(file.stem, []).extend(_mask_markings(file.parent.name, file))
+    return [Sample(i, group=i.stem, markings=tuple(markings.get(i.stem, ()))) for i in images]
 
 
 def _beside(image: Path, folder: Path) -> Iterator[Marking]:
+    parts = image.relative_to(folder).parts[:-1]
+    label = next((p for p in parts if p.lower() not in ("imgs", "images")), "defect")
     mask = image.with_suffix(".png")
-    if mask.exists():
-        parts = image.relative_to(folder).parts[:-1]
-        label = next((p for p in parts if p.lower() not in ("imgs", "images")), "defect")
-        yield _mask_marking(label.rpartition("_")[2], mask)
+    yield from _mask_markings(label.rpartition("_")[2], mask) if mask.exists() else ()
 
 
-def _mask_marking(label: str, file: Path) -> Marking:
+def _mask_markings(label: str, file: Path) -> Iterator[Marking]:
+    """One marking, or none where the mask is empty."""
+
     def draw(hw: tuple[int, int]) -> Mask:
-        try:
-            mask: Mask = decode_picture(file.read_bytes(), LIMITS).as_rgb8().max(axis=2) > 127
-        except InputError as error:
-            raise AnnotationMalformed(file, "mask", str(error)) from error
-        if mask.shape != hw:
+        if (mask := _read_mask(file)).shape != hw:
             raise AnnotationMalformed(file, "mask", f"is {mask.shape}, its picture {hw}")
         return mask
 
-    return Marking(_name(label), draw)
+    if _read_mask(file).any():
+        yield Marking(_label(label, file, "label"), draw)
+
+
+def _read_mask(file: Path) -> Mask:
+    """True above half of the mask's own white, so that 0 and 1 are a mask as 0 and 255 are."""
+    try:
+        levels = decode_picture(file.read_bytes(), LIMITS).pixels
+    except InputError as error:
+        raise AnnotationMalformed(file, "mask", str(error)) from error
+    grey = levels.max(axis=2) if levels.ndim == 3 else levels
+    return np.asarray(2 * grey.astype(np.int32) > int(grey.max()))
+
+
+def _require_pictures(annotations: list[Path], images: list[Path]) -> None:
+    """Refuse an annotation whose picture is missing: it would be lost without a word."""
+    stems = {image.stem for image in images}
+    for file in (f for f in annotations if f.stem not in stems):
+        raise AnnotationMalformed(file, "picture", "there is none of this name")
 
 
 def _labelme_markings(file: Path) -> Iterator[Marking]:
@@ -163,71 +175,83 @@ def _labelme_markings(file: Path) -> Iterator[Marking]:
         points = _points(_need(shape, "points", list, file, where), file, f"{where}.points")
         kind = shape.get("shape_type", "polygon")
         if kind == "rectangle" and len(points) == 2:
-            (left, top), (right, bottom) = points
-            points = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+            points = np.column_stack([points[[0, 1, 1, 0], 0], points[[0, 0, 1, 1], 1]])
         elif kind != "polygon" or len(points) < 3:
             raise AnnotationMalformed(file, f"{where}.shape_type", f"{kind} encloses no area")
-        yield Marking(_name(label), _polygons_drawer([points]))
+        yield Marking(_label(label, file, f"{where}.label"), _polygons_drawer([points]))
 
 
 def _coco_shape(shape: Any, file: Path, where: str) -> Callable[[tuple[int, int]], Mask]:
     if isinstance(shape, list) and shape and all(isinstance(ring, list) for ring in shape):
         if any(len(ring) < 6 or len(ring) % 2 for ring in shape):
-            raise AnnotationMalformed(file, where, "a polygon needs three x, y pairs")
+            raise AnnotationMalformed(file, where, "a ring needs three x, y pairs")
         pairs = [[ring[i : i + 2] for i in range(0, len(ring), 2)] for ring in shape]
         return _polygons_drawer([_points(ring, file, where) for ring in pairs])
     if isinstance(shape, dict) and isinstance(shape.get("counts"), list):
-        counts, (height, width) = shape["counts"], _need(shape, "size", list, file, where)
-        if sum(counts) != height * width:
-            raise AnnotationMalformed(file, f"{where}.counts", "do not sum to the picture's size")
-        values = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
-        run_mask = values.reshape(width, height).T
-
-        def draw(hw: tuple[int, int]) -> Mask:
-            if run_mask.shape != hw:
-                raise AnnotationMalformed(file, f"{where}.size", f"is not the picture's {hw}")
-            return run_mask
-
-        return draw
+        return _runs_drawer(shape, file, where)
     raise AnnotationMalformed(file, where, "is neither polygons nor uncompressed RLE")
 
 
-def _polygons_drawer(polygons: list[NDArray[np.float64]]) -> Callable[[tuple[int, int]], Mask]:
-    """Pixels whose centre (at +0.5) the polygons enclose, to 1/16 px."""
+def _runs_drawer(shape: Any, file: Path, where: str) -> Callable[[tuple[int, int]], Mask]:
+    """Runs of unset and set pixels in turn, down the columns."""
+    counts = _whole_numbers(shape["counts"], file, f"{where}.counts")
+    size = _whole_numbers(_need(shape, "size", list, file, where), file, f"{where}.size")
+    if len(size) != 2 or sum(counts) != size[0] * size[1]:
+        raise AnnotationMalformed(file, f"{where}.counts", "do not sum to height times width")
 
     def draw(hw: tuple[int, int]) -> Mask:
-        canvas = np.zeros(hw, np.uint8)
+        if tuple(size) != hw:
+            raise AnnotationMalformed(file, f"{where}.size", f"is not the picture's {hw}")
+        values = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+        return values.reshape(hw[1], hw[0]).T
+
+    return draw
+
+
+def _polygons_drawer(polygons: list[NDArray[np.float64]]) -> Callable[[tuple[int, int]], Mask]:
+    """Pixels whose centre (at +0.5) one of the polygons encloses."""
+
+    def draw(hw: tuple[int, int]) -> Mask:
+        canvas = np.zeros(hw, bool)
         for polygon in polygons:
-            fixed = np.round((polygon - 0.5) * 16).astype(np.int32)
-            cv2.fillPoly(canvas, [fixed], 1, shift=4)
-        return canvas > 0
+            canvas |= fill_polygon(Polygon(polygon), hw)
+        return canvas
 
     return draw
 
 
 def _with_groups(samples: list[Sample], folder: Path) -> list[Sample]:
     """Groups and splits from split.csv or index.csv, where there is one."""
-    file = next((f for f in (folder / "split.csv", folder / "index.csv") if f.exists()), None)
-    if file is None:
+    files = (folder / "split.csv", folder / "index.csv")
+    if (file := next((f for f in files if f.exists()), None)) is None:
         return samples
-    with file.open(newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    for column in ("image", "group"):
-        if rows and column not in rows[0]:
-            raise AnnotationMalformed(file, column, "the column is missing")
-    by_name = {row["image"]: row for row in rows}
+    by_name = {row["image"]: row for row in _read_rows(file)}
     named = []
     for sample in samples:
         relative = sample.image.relative_to(folder).as_posix()
-        row = by_name.get(relative, by_name.get(sample.image.name))
-        if row is None:
+        if (row := by_name.get(relative, by_name.get(sample.image.name))) is None:
             raise AnnotationMalformed(file, "image", f"{relative} has no row")
         group = f"{row['kind']}-{row['group']}" if file.stem == "index" else row["group"]
-        named.append(Sample(sample.image, group, row.get("split", ""), sample.markings))
+        named.append(Sample(sample.image, group, row.get("split") or "", sample.markings))
     return named
 
 
+def _read_rows(file: Path) -> list[dict[str, str]]:
+    """The rows of a split file, each with an image, a group and a split that is known."""
+    with file.open(newline="", encoding="utf-8-sig") as lines:
+        rows = list(csv.DictReader(lines))
+    needed = ("image", "group", "kind") if file.stem == "index" else ("image", "group")
+    for number, row in enumerate(rows, start=2):
+        for column in (c for c in needed if not row.get(c)):
+            raise AnnotationMalformed(file, f"line {number}: {column}", "is missing")
+        if row.get("split") not in (None, *SPLITS):
+            raise AnnotationMalformed(file, f"line {number}: split", f"is none of {SPLITS[1:]}")
+    return rows
+
+
 def _pictures(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise AnnotationMalformed(folder, "folder", "there is none")
     return [p for p in sorted(folder.iterdir()) if p.suffix.lower() in PICTURE_SUFFIXES]
 
 
@@ -238,7 +262,7 @@ def _is_coco(file: Path) -> bool:
 
 def _load_json(file: Path) -> Any:
     try:
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise AnnotationMalformed(file, "JSON", str(error)) from error
 
@@ -252,6 +276,12 @@ def _need(content: Any, name: str, kind: type, file: Path, where: str) -> Any:
     return content[name]
 
 
+def _whole_numbers(values: list[Any], file: Path, where: str) -> list[int]:
+    if not all(isinstance(value, int) and value >= 0 for value in values):
+        raise AnnotationMalformed(file, where, "are not whole numbers from 0 on")
+    return values
+
+
 def _points(values: list[Any], file: Path, where: str) -> NDArray[np.float64]:
     try:
         points = np.array(values, float)
@@ -262,5 +292,9 @@ def _points(values: list[Any], file: Path, where: str) -> NDArray[np.float64]:
     return points
 
 
-def _name(label: str) -> str:
-    return label.strip().lower().replace(" ", "-").replace("_", "-")
+def _label(text: str, file: Path, where: str) -> str:
+    """A label as a manifest names it."""
+    label = re.sub(r"[\s_]+", "-", text.strip().lower())
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", label):
+        raise AnnotationMalformed(file, where, f"{text!r} is no name of letters, digits and dashes")
+    return label

@@ -6,15 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+CROP_SIDES_PX = (64, 128, 192, 256, 384, 512, 768, 1024)
+"""What a recipe that leaves the crop's side open may get."""
+
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast one network is trained."""
+    """How long and how fast one network is trained; a kill costs at most `checkpoint_every`."""
 
     steps: int
     batch: int
     learning_rate: float
     validate_every: int
+    checkpoint_every: int = 100
     ema_decay: float = 0.995
     decays: bool = True
 
@@ -34,7 +38,7 @@ class LocatorRecipe:
 
 @dataclass(frozen=True)
 class SegmenterRecipe:
-    """The segmenter and its crops."""
+    """The segmenter and its crops; a crop's side of 0 is chosen from the data."""
 
     schedule: Schedule
     side_px: int
@@ -114,15 +118,15 @@ def ball_screw() -> Recipe:
             side_px=448,
         ),
         segmenter=SegmenterRecipe(
-            Schedule(steps=1200, batch=8, learning_rate=4e-4, validate_every=200),
+            Schedule(steps=600, batch=8, learning_rate=4e-4, validate_every=200),
             side_px=256,
             crop_size_px=256,
         ),
         mask_generator=MaskGeneratorRecipe(
-            Schedule(steps=2500, batch=8, learning_rate=2e-4, validate_every=500, decays=False)
+            Schedule(steps=2000, batch=8, learning_rate=2e-4, validate_every=500, decays=False)
         ),
         defect_generator=DefectGeneratorRecipe(
-            Schedule(steps=3000, batch=8, learning_rate=2e-4, validate_every=500, decays=False)
+            Schedule(steps=1650, batch=8, learning_rate=2e-4, validate_every=550, decays=False)
         ),
         object_rule=ObjectRecipe(threshold="none", margin_hw=(0.0, 0.06)),
     )
@@ -139,42 +143,76 @@ def brushed_plate() -> Recipe:
             encoder="plain",
             side_px=384,
         ),
-        segmenter=replace(recipe.segmenter, side_px=128, crop_size_px=128),
+        segmenter=SegmenterRecipe(
+            Schedule(steps=1200, batch=8, learning_rate=4e-4, validate_every=200),
+            side_px=128,
+            crop_size_px=128,
+        ),
+        mask_generator=MaskGeneratorRecipe(
+            Schedule(steps=2500, batch=8, learning_rate=2e-4, validate_every=500, decays=False)
+        ),
         object_rule=ObjectRecipe(threshold="otsu"),
     )
 
 
+def standard() -> Recipe:
+    """A product that nobody has tuned yet: the crop's side follows its largest defect."""
+    recipe = ball_screw()
+    return replace(
+        recipe,
+        name="standard",
+        segmenter=replace(recipe.segmenter, side_px=0, crop_size_px=0),
+        object_rule=ObjectRecipe(threshold="otsu"),
+    )
+
+
+def ball_screw_deeplabv3() -> Recipe:
+    """The patent's own segmenter, without DeepLabV3+'s decoder."""
+    recipe = ball_screw()
+    return replace(
+        recipe,
+        name="ball-screw-deeplabv3",
+        segmenter=replace(recipe.segmenter, decoder="DeepLabV3"),
+    )
+
+
 def trial() -> Recipe:
-    """A few steps of everything: proves that the way is open, not that it leads anywhere."""
+    """Half a minute for everything: proves that the way is open, not that it leads far."""
     recipe = brushed_plate()
+    locator = _few(recipe.locator.schedule, steps=80)
+    segmenter = _few(recipe.segmenter.schedule, steps=30)
+    masks = _few(recipe.mask_generator.schedule, steps=20)
+    defects = _few(recipe.defect_generator.schedule, steps=10)
     return replace(
         recipe,
         name="trial",
-        locator=replace(recipe.locator, schedule=_few(recipe.locator.schedule), side_px=128),
-        segmenter=replace(
-            recipe.segmenter, schedule=_few(recipe.segmenter.schedule), side_px=64, crop_size_px=64
-        ),
-        mask_generator=replace(
-            recipe.mask_generator,
-            schedule=_few(recipe.mask_generator.schedule),
-            side_px=64,
-            width=8,
-        ),
-        defect_generator=replace(
-            recipe.defect_generator,
-            schedule=_few(recipe.defect_generator.schedule),
-            side_px=64,
-            width=8,
-        ),
+        locator=replace(recipe.locator, schedule=locator, side_px=128),
+        segmenter=replace(recipe.segmenter, schedule=segmenter, side_px=64, crop_size_px=64),
+        mask_generator=replace(recipe.mask_generator, schedule=masks, side_px=64, width=8),
+        defect_generator=replace(recipe.defect_generator, schedule=defects, side_px=64, width=8),
     )
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "ball-screw": ball_screw,
+    "ball-screw-deeplabv3": ball_screw_deeplabv3,
     "brushed-plate": brushed_plate,
+    "standard": standard,
     "trial": trial,
 }
 
 
-def _few(schedule: Schedule) -> Schedule:
-    return replace(schedule, steps=4, batch=4, validate_every=2)
+def named_recipe(name: str, *, largest_defect_px: float) -> Recipe:
+    """A recipe by name, its crops fitted to the data where it leaves their side open (0)."""
+    recipe = RECIPES[name]()
+    if recipe.segmenter.crop_size_px:
+        return recipe
+    side_px = next((s for s in CROP_SIDES_PX if s >= 1.3 * largest_defect_px), CROP_SIDES_PX[-1])
+    segmenter = replace(recipe.segmenter, crop_size_px=side_px, side_px=min(side_px, 256))
+    return replace(recipe, segmenter=segmenter)
+
+
+def _few(schedule: Schedule, *, steps: int) -> Schedule:
+    return replace(
+        schedule, steps=steps, batch=4, validate_every=steps // 2, checkpoint_every=8, ema_decay=0.9
+    )

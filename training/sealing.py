@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from models.bundle import digest_of, seal_bundle
+from models.bundle import digest_of, read_manifest, seal_bundle
+from models.errors import BundleMissing
 from models.manifest import (
     GRAPH_FILES,
     DataSource,
@@ -75,12 +76,11 @@ def draft_bundle(run: Path, recipe: Recipe, data: Dataset, about: dict[str, str]
 def seal_run(run: Path, root: Path, *, version: str) -> Path:
     """Seal a run's draft with what its evaluation calibrated and measured.
 
-    Errors: FileNotFoundError where the run was not evaluated; BundleAltered where that version is
-            there already.
+    Errors: FileNotFoundError where the run was not evaluated; BundleMissing where it was not
+            exported; BundleAltered where that version is there already.
     """
+    manifest = read_manifest(find_draft(run))
     evaluated = json.loads((run / "evaluation.json").read_text())
-    (draft,) = (run / "draft").glob("*/*/manifest.json")
-    manifest = Manifest.model_validate_json(draft.read_text())
     calibrated = manifest.detection.model_copy(update=evaluated["calibrated"])
     sealed = manifest.model_copy(
         update={
@@ -91,6 +91,13 @@ def seal_run(run: Path, root: Path, *, version: str) -> Path:
         }
     )
     return _seal(run, sealed, root)
+
+
+def find_draft(run: Path) -> Path:
+    """The folder of a run's draft bundle. Errors: BundleMissing where it was not exported."""
+    for manifest in (run / "draft").glob("*/*/manifest.json"):
+        return manifest.parent
+    raise BundleMissing(f"{run.name} has no draft: export it first")
 
 
 def _seal(run: Path, manifest: Manifest, root: Path) -> Path:
@@ -196,15 +203,14 @@ def _synthesis_params(recipe: Recipe, data: Dataset) -> SynthesisParams:
 def _commit() -> str:
     """The training code's commit, `+` where the tree differs from it; `unknown` outside git."""
     try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "--", "models", "training"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+        commit = _ask_git("rev-parse", "HEAD")
+        changed = _ask_git("status", "--porcelain", "--", "models", "training")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return commit + ("+" if changed else "")
+
+
+def _ask_git(*words: str) -> str:
+    tree = Path(__file__).parents[1]
+    answer = subprocess.run(["git", *words], cwd=tree, capture_output=True, text=True, check=True)
+    return answer.stdout.strip()

@@ -61,7 +61,7 @@ class MaskJudge:
         masks = []
         for start in range(0, COUNT, BATCH):
             sites = self.normals[start : start + BATCH]
-            soft = network(
+            given = (
                 _images(sites),
                 torch.from_numpy(np.stack([s.object for s in sites]).astype(np.uint8) * 255),
                 self.labels[start : start + BATCH],
@@ -69,7 +69,8 @@ class MaskJudge:
                 torch.randn(len(sites), network.noise_size, generator=chance),
                 torch.randn(len(sites), *network.spatial_noise_chw, generator=chance),
             )
-            masks.append(soft[:, 0].numpy() >= 0.5)
+            soft = network(*_beside(network, given))
+            masks.append(soft[:, 0].cpu().numpy() >= 0.5)
         return np.concatenate(masks)
 
     def _sheet(self, masks: NDArray[np.bool_], others: NDArray[np.bool_]) -> RgbImage:
@@ -122,13 +123,14 @@ class DefectJudge:
         painted: list[RgbImage] = []
         for start in range(0, COUNT, BATCH):
             sites, reals = self.normals[start : start + BATCH], self.reals[start : start + BATCH]
-            foreground, alpha = network(
+            given = (
                 _images(sites),
                 torch.from_numpy(np.stack([np.rint(r.mask * 255) for r in reals]).astype(np.uint8)),
                 self.labels[start : start + BATCH],
                 _scales(sites),
                 torch.randn(len(sites), network.noise_size, generator=chance),
             )
+            foreground, alpha = (part.cpu() for part in network(*_beside(network, given)))
             painted += [
                 self._fuse(site, real, front, share)
                 for site, real, front, share in zip(sites, reals, foreground, alpha, strict=True)
@@ -170,6 +172,12 @@ def features(images: list[RgbImage]) -> NDArray[np.float64]:
 @cache
 def _extractor() -> nn.Module:
     return lite0_encoder(out_indices=(2, 3)).eval()
+
+
+def _beside(network: nn.Module, given: tuple[Tensor, ...]) -> list[Tensor]:
+    """The inputs, drawn on the CPU on any machine, on the network's device."""
+    device = next(network.parameters()).device
+    return [one.to(device) for one in given]
 
 
 def _images(sites: list[Site]) -> Tensor:

@@ -52,7 +52,7 @@ class Task(Protocol):
         """Forward, backward and optimiser steps; the losses by name."""
 
     def judge(self, network: nn.Module) -> Judgement:
-        """Validate the averaged network, on validation pictures only."""
+        """Validate the averaged network, on validation pictures; in the first process alone."""
 
 
 class Progress:
@@ -107,43 +107,68 @@ def run_loop(
     """
     folder.mkdir(parents=True, exist_ok=True)
     progress = Progress(task, schedule, folder / f"{task.name}.checkpoint.pt")
-    progress.load()
     _to_device(task, progress, fabric)
-    curves = SummaryWriter(str(folder / "curves" / task.name), purge_step=progress.step)
-    bar = tqdm(total=schedule.steps, initial=progress.step, desc=task.name, disable=_quiet(fabric))
+    progress.load()
+    witness = Witness(task, schedule, folder, progress) if fabric.is_global_zero else None
     for batch in _batches(task, schedule, progress.step, seed=seed, rank=fabric.global_rank):
         _set_learning_rate(task, schedule, progress.step)
         torch.manual_seed(_mix(seed, progress.step, fabric.global_rank))
         losses = task.take_step(_on(fabric, batch), fabric)
         progress.average.update_parameters(_bare(task.networks[task.product]))
         progress.step += 1
-        bar.update()
-        if progress.step % 20 == 0:
-            _write_curves(curves, {f"loss/{k}": float(v) for k, v in losses.items()}, progress.step)
-        if progress.step % schedule.validate_every == 0 or progress.step == schedule.steps:
-            _judge(task, progress, curves, bar)
-            if fabric.is_global_zero:
-                progress.save()
-    bar.close()
-    curves.close()
-    if fabric.is_global_zero:
+        if witness:
+            witness.note(losses)
+    if witness:
+        witness.close()
         torch.save(progress.best, folder / f"{task.name}.pt")
     fabric.barrier()
     return progress.figures
 
 
-def _judge(task: Task, progress: Progress, curves: SummaryWriter, bar: tqdm[Any]) -> None:
-    """Validate the average; keep it where it is the best so far."""
-    network = progress.average.module.eval()
-    with torch.no_grad():
-        judgement = task.judge(network)
-    if judgement.score > progress.best_score:
-        progress.best_score, progress.figures = judgement.score, judgement.figures
-        progress.best = {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}
-    _write_curves(curves, {f"val/{k}": v for k, v in judgement.figures.items()}, progress.step)
-    curves.add_image("val", judgement.sheet, progress.step, dataformats="HWC")
-    shown = ", ".join(f"{k} {v:.3f}" for k, v in judgement.figures.items())
-    bar.write(f"{task.name} step {progress.step}: score {judgement.score:.4f} ({shown})")
+class Witness:
+    """Looks on in the first process alone: curves, validations, checkpoints."""
+
+    def __init__(self, task: Task, schedule: Schedule, folder: Path, progress: Progress) -> None:
+        self.task, self.schedule, self.progress = task, schedule, progress
+        self.curves = SummaryWriter(str(folder / "curves" / task.name), purge_step=progress.step)
+        self.bar = tqdm(total=schedule.steps, initial=progress.step, desc=task.name)
+
+    def note(self, losses: dict[str, Tensor]) -> None:
+        """After each step: what is due at its number."""
+        step, schedule = self.progress.step, self.schedule
+        self.bar.update()
+        if step % 20 == 0:
+            self._write_curves({f"loss/{k}": float(v) for k, v in losses.items()})
+        is_last = step == schedule.steps
+        if step % schedule.validate_every == 0 or is_last:
+            self._judge()
+        if step % schedule.checkpoint_every == 0 or step % schedule.validate_every == 0 or is_last:
+            self.progress.save()
+
+    def close(self) -> None:
+        """Finish the curves."""
+        self.bar.close()
+        self.curves.close()
+
+    def _judge(self) -> None:
+        """Validate the average; keep it where it is the best so far."""
+        progress, network = self.progress, self.progress.average.module.eval()
+        with torch.no_grad():
+            judgement = self.task.judge(network)
+        figures = {name: float(value) for name, value in judgement.figures.items()}
+        if judgement.score > progress.best_score:
+            progress.best_score, progress.figures = float(judgement.score), figures
+            progress.best = {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}
+        self._write_curves({f"val/{k}": v for k, v in figures.items()})
+        self.curves.add_image("val", judgement.sheet, progress.step, dataformats="HWC")
+        shown = ", ".join(f"{k} {v:.3f}" for k, v in figures.items())
+        self.bar.write(
+            f"{self.task.name} step {progress.step}: score {judgement.score:.4f} ({shown})"
+        )
+
+    def _write_curves(self, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self.curves.add_scalar(name, value, self.progress.step)
 
 
 def _batches(
@@ -197,12 +222,3 @@ def _on(fabric: Fabric, batch: Batch) -> Batch:
 
 def _mix(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _write_curves(curves: SummaryWriter, values: dict[str, float], step: int) -> None:
-    for name, value in values.items():
-        curves.add_scalar(name, value, step)
-
-
-def _quiet(fabric: Fabric) -> bool:
-    return not fabric.is_global_zero

@@ -36,10 +36,15 @@ def fit_stages(run: Path, recipe: Recipe, stages: tuple[str, ...], fabric: Fabri
     data = load_dataset(run)
     for stage in stages:
         torch.manual_seed(recipe.seed)
-        task, schedule = _TASKS[stage](run, recipe, data)
+        task, schedule = new_task(stage, run, recipe, data)
         figures = run_loop(task, schedule, run, seed=recipe.seed, fabric=fabric)
         if fabric.is_global_zero:
             (run / f"{stage}.figures.json").write_text(json.dumps(figures, indent=1))
+
+
+def new_task(stage: str, run: Path, recipe: Recipe, data: Dataset) -> tuple[Task, Schedule]:
+    """What a stage optimises, from its start, and how long."""
+    return _TASKS[stage](run, recipe, data)
 
 
 def load_locator(run: Path, recipe: Recipe) -> Lite0Locator | PlainLocator:

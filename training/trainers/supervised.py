@@ -19,7 +19,7 @@ from models.detection import predict_field
 from models.graphs import Locator
 from models.steps.crops import cut_crop, resize_crop, window_around
 from models.steps.heatmap import Peak, cell_of, draw_peaks
-from models.steps.outlines import find_regions
+from models.steps.outlines import bridge_diagonals, find_regions
 from training.augment import LabelMap, defocus, flip, relight, zoom
 from training.data import Dataset, Record, crop_radius_px
 from training.losses import dice_loss, heatmap_focal_loss, offset_loss
@@ -230,7 +230,7 @@ class Centres:
 def draw_centres(labels: LabelMap, stride_px: int, *, sigma_share: float) -> Centres:
     """Heat 1 on the cell of each defect's centroid, falling with the defect's own size."""
     hw = (labels.shape[0] // stride_px, labels.shape[1] // stride_px)
-    regions = find_regions(labels > 0)
+    regions = find_regions(bridge_diagonals(labels > 0))
     points = np.array([r.centroid_xy for r in regions]).reshape(-1, 2)
     sigmas_px = [max(0.75 * stride_px, sigma_share * max(r.box[2:])) for r in regions]
     offsets = np.zeros((2, *hw), np.float32)

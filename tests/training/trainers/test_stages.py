@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models.errors import FlawsmithError
+from tests.training.specks import SIDE_PX
+from training.data import store_samples
+from training.importers import import_folder
+from training.recipes import ObjectRecipe, Recipe, Schedule, trial
+from training.trainers.stages import (
+    STAGES,
+    fit_stages,
+    least_contrasts,
+    load_defect_generator,
+    load_locator,
+    load_mask_generator,
+    load_segmenter,
+    new_defect_generator,
+    new_mask_generator,
+    site_sources,
+)
+
+LOADERS = {
+    "locator": lambda run, recipe: load_locator(run, recipe),
+    "segmenter": lambda run, recipe: load_segmenter(run, recipe, 2),
+    "mask_generator": lambda run, recipe: load_mask_generator(run, recipe, 2),
+    "defect_generator": lambda run, recipe: load_defect_generator(run, recipe, 2),
+}
+
+
+def quick_recipe() -> Recipe:
+    """The trial's networks, two steps each; the pictures have no background."""
+    recipe = replace(trial(), object_rule=ObjectRecipe(threshold="none"))
+    schedule = Schedule(steps=2, batch=2, learning_rate=1e-3, validate_every=2)
+    changes = {stage: replace(getattr(recipe, stage), schedule=schedule) for stage in STAGES}
+    return replace(recipe, **changes)
+
+
+def test_the_four_stages_leave_networks_that_load_and_their_figures(tmp_path, mask_folder, fabric):
+    store_samples(import_folder(mask_folder), tmp_path, val_share=0.2, seed=7)
+
+    fit_stages(tmp_path, quick_recipe(), STAGES, fabric)
+
+    for stage in STAGES:
+        network = LOADERS[stage](tmp_path, quick_recipe())
+        kept = torch.load(tmp_path / f"{stage}.pt", weights_only=True)
+        assert not network.training
+        assert all(torch.equal(value, kept[name]) for name, value in network.state_dict().items())
+        assert json.loads((tmp_path / f"{stage}.figures.json").read_text())
+
+
+def test_one_stage_can_be_fitted_alone(tmp_path, mask_folder, fabric):
+    store_samples(import_folder(mask_folder), tmp_path, val_share=0.2, seed=7)
+
+    fit_stages(tmp_path, quick_recipe(), ("locator",), fabric)
+
+    assert [file.name for file in tmp_path.glob("*.figures.json")] == ["locator.figures.json"]
+
+
+def test_a_segmenter_without_its_locator_is_refused(tmp_path, mask_folder, fabric):
+    store_samples(import_folder(mask_folder), tmp_path, val_share=0.2, seed=7)
+
+    with pytest.raises((FlawsmithError, OSError), match=r"locator\.pt"):
+        fit_stages(tmp_path, quick_recipe(), ("segmenter",), fabric)
+
+
+def test_sites_of_training_and_validation_are_never_mixed(data):
+    sources = site_sources(quick_recipe(), data, SIDE_PX)
+
+    for side, records in (("train", data.train), ("val", data.val)):
+        shown = {r.name for r in (*sources[side].normals, *sources[side].defects)}
+        assert shown == {record.name for record in records}
+
+
+def test_the_least_contrast_lies_below_most_real_ones(data):
+    source = site_sources(quick_recipe(), data, SIDE_PX)["train"]
+
+    pit, scratch = least_contrasts(source, seed=7)
+
+    assert 60 < pit < 130
+    assert 40 < scratch < 100
+
+
+def test_generators_are_made_as_the_recipe_has_them():
+    recipe = quick_recipe()
+
+    masks, defects = new_mask_generator(recipe, 2), new_defect_generator(recipe, 2)
+
+    assert (masks.side_px, masks.noise_size) == (64, recipe.mask_generator.noise_size)
+    assert (defects.side_px, defects.noise_size) == (64, recipe.defect_generator.noise_size)
