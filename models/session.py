@@ -79,6 +79,9 @@ def _open_session(path: Path, device: Device) -> onnxruntime.InferenceSession:
     # Two sessions that spin while they wait take the cores from each other.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
+    if CUDA in wanted and CUDA in available:
+        # The libraries of the extras cuda and cudnn lie among Python's packages, where no loader looks.
+        onnxruntime.preload_dlls()
     try:
         session = onnxruntime.InferenceSession(
             path, options, providers=[p for p in wanted if p in available]

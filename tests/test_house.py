@@ -14,6 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from models.bundle import SHIPPED, find_bundle, read_manifest
 from service.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -165,3 +166,20 @@ def test_a_shipped_bundle_is_at_most_35_mb():
 
     assert sizes
     assert {name: size for name, size in sizes.items() if size > 35_000_000} == {}
+
+
+RESULT = re.compile(r"^\| `(?P<name>[a-z0-9_.]+)` \|.*\| (?P<ball>[\d.]+) \| (?P<plate>[\d.]+) \|$")
+
+
+def test_the_results_are_the_figures_of_the_manifests():
+    rows = [RESULT.match(line) for line in (ROOT / "docs/results.md").read_text().splitlines()]
+    told = [row for row in rows if row]
+    figures = {
+        product: read_manifest(find_bundle(SHIPPED, product)).figures
+        for product in ("ball-screw", "brushed-plate")
+    }
+
+    assert len(told) >= 20
+    for row in told:
+        for product, value in (("ball-screw", row["ball"]), ("brushed-plate", row["plate"])):
+            assert float(value) == pytest.approx(figures[product][row["name"]], abs=5e-4), row[0]
