@@ -144,7 +144,7 @@ def brushed_plate() -> Recipe:
             side_px=384,
         ),
         segmenter=SegmenterRecipe(
-            Schedule(steps=1200, batch=8, learning_rate=4e-4, validate_every=200),
+            Schedule(steps=900, batch=8, learning_rate=4e-4, validate_every=300),
             side_px=128,
             crop_size_px=128,
         ),
