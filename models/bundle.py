@@ -132,10 +132,13 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def find_bundles(root: Path) -> dict[str, dict[str, Path]]:
-    """product -> version -> folder, products by name, versions from oldest to newest."""
+    """product -> version -> folder, products by name, versions from oldest to newest.
+
+    Every folder <product>/<version>/ counts, so that one without a manifest is missed by name.
+    """
     found: dict[str, dict[str, Path]] = {}
-    for path in sorted(root.glob(f"*/*/{MANIFEST}")):
-        found.setdefault(path.parent.parent.name, {})[path.parent.name] = path.parent
+    for path in sorted(root.glob("[!.]*/[!.]*/")):
+        found.setdefault(path.parent.name, {})[path.name] = path
     return {
         product: dict(sorted(versions.items(), key=lambda item: version_key(item[0])))
         for product, versions in found.items()

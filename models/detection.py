@@ -181,13 +181,17 @@ def segment_crops(crops: list[RgbImage], detector: Detector) -> NDArray[np.float
 def outline_defects(
     mosaic: Mosaic, windows: list[Window], field: ConfidenceField, detector: Detector
 ) -> list[Defect]:
-    """The regions of one mosaic that the limits call defects, in full-picture coordinates."""
+    """The regions of one mosaic that the limits call defects, in full-picture coordinates.
+
+    A least score of 0 asks for every segmented region, the small ones too.
+    """
     params = detector.params
     is_defect = bridge_diagonals(1.0 - mosaic.scores[0] >= params.mask_threshold)
     defects = []
     for region in find_regions(is_defect, offset_xy=(mosaic.x, mosaic.y)):
         score, label = _judge(region, mosaic, field)
-        if score >= params.min_score and region.area_px >= params.min_area_px:
+        is_large = region.area_px >= params.min_area_px or params.min_score == 0.0
+        if score >= params.min_score and is_large:
             defects.append(
                 Defect(
                     label=detector.labels[label],

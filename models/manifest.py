@@ -143,7 +143,7 @@ class Training(Frozen):
     """Where the graphs come from."""
 
     data: tuple[DataSource, ...]
-    commit: str = Field(description="the training code's commit")
+    commit: str = Field(description="the training code's commit at export; + where it was changed")
     recipe: str
     seeds: dict[str, int]
     steps: dict[str, int]

@@ -80,7 +80,7 @@ def _open_session(path: Path, device: Device) -> onnxruntime.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
     if CUDA in wanted and CUDA in available:
-        # The libraries of the extras cuda and cudnn lie among Python's packages, where no loader looks.
+        # The extras cuda and cudnn lie among Python's packages, where no loader looks.
         onnxruntime.preload_dlls()
     try:
         session = onnxruntime.InferenceSession(
@@ -88,6 +88,8 @@ def _open_session(path: Path, device: Device) -> onnxruntime.InferenceSession:
         )
     except Exception as error:
         raise BundleAltered(f"{path.name} is no graph that ONNX Runtime loads: {error}") from error
+    # The runtime would answer a lost device by moving to the CPU, unasked and under other threads.
+    session.disable_fallback()
     if device.kind == "cuda" and CUDA not in session.get_providers():
         raise DeviceLost("cuda was asked for, and ONNX Runtime found none")
     return session

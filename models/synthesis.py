@@ -109,6 +109,7 @@ def synthesize(
     label = _label_index(request.label, synthesizer.labels)
     mask = request.mask
     if mask is not None:
+        _require_no_place(request)
         require_client_mask(mask, picture.hw)
         return _each(
             picture, request, lambda d: paint_client_mask(d, mask, label, synthesizer), mask
@@ -262,6 +263,14 @@ def _each(
             rejected=draft.rejected,
             timings_ms=dict(draft.timings_ms),
         )
+
+
+def _require_no_place(request: SynthesisRequest) -> None:
+    """A client's mask already says where, and how many."""
+    if request.region is not None:
+        raise ParameterInvalid("region", "has no use beside a mask")
+    if request.defects != 1:
+        raise ParameterInvalid("defects", "has no use beside a mask")
 
 
 def _site_of(region: Region, draft: Draft, synthesizer: Synthesizer) -> Site:

@@ -204,7 +204,7 @@ def _commit() -> str:
     """The training code's commit, `+` where the tree differs from it; `unknown` outside git."""
     try:
         commit = _ask_git("rev-parse", "HEAD")
-        changed = _ask_git("status", "--porcelain", "--", "models", "training")
+        changed = _ask_git("status", "--porcelain", "--", "models", "training", ":!models/bundles")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return commit + ("+" if changed else "")

@@ -10,6 +10,10 @@ from models.errors import MaskMismatch
 
 MAX_CLIENT_REGIONS = 64
 """Each region of a client's mask is painted by runs of its own: more are refused beforehand."""
+MAX_CLIENT_SIDE_PX = 1024
+"""A region is painted in a square of floats around it, so its longest side bounds the memory."""
+MAX_CLIENT_EDGES = 100_000
+"""Pixel edges of a mask, whose tracing takes about a microsecond each."""
 
 
 def objection_to(mask: Mask, *, allowed: Mask, taken: Mask, min_area_px: float) -> str | None:
@@ -32,20 +36,27 @@ def objection_to(mask: Mask, *, allowed: Mask, taken: Mask, min_area_px: float) 
 
 
 def require_client_mask(mask: Mask, hw: tuple[int, int]) -> None:
-    """Refuse a client's mask of another size, of nothing, or of more regions than are painted.
+    """Refuse a client's mask of another size, of nothing, or of more than can be painted.
+
+    Regions are 4-connected: a line that is one pixel wide and slants is many.
 
     Errors: MaskMismatch.
     """
     if mask.shape != hw:
         size = f"{mask.shape[1]} × {mask.shape[0]}"
         raise MaskMismatch(f"the mask is {size} px, the picture {hw[1]} × {hw[0]}")
-    regions = cv2.connectedComponents(mask.view(np.uint8), connectivity=4)[0] - 1
-    if regions < 1:
+    count, _, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=4)
+    if count < 2:
         raise MaskMismatch("the mask is empty: it asks for no defect")
-    if regions > MAX_CLIENT_REGIONS:
-        raise MaskMismatch(
-            f"the mask has {regions} regions; at most {MAX_CLIENT_REGIONS} are painted"
-        )
+    sides_px = stats[1:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]]
+    edges = np.count_nonzero(mask[1:] ^ mask[:-1]) + np.count_nonzero(mask[:, 1:] ^ mask[:, :-1])
+    for what, found, most in (
+        ("4-connected regions", count - 1, MAX_CLIENT_REGIONS),
+        ("px on the longest side of a region", int(sides_px.max()), MAX_CLIENT_SIDE_PX),
+        ("pixel edges", edges, MAX_CLIENT_EDGES),
+    ):
+        if found > most:
+            raise MaskMismatch(f"the mask has {found} {what}; at most {most} can be painted")
 
 
 def largest_part(mask: Mask) -> Mask:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import cv2
 import numpy as np
@@ -336,7 +337,7 @@ def test_what_cannot_be_met_is_refused_at_the_call_by_name(
         (np.ones((160, 239), bool), "239 × 160 px, the picture 240 × 160"),
         (np.ones((240, 160), bool), "160 × 240 px"),
         (np.zeros((160, 240), bool), "empty"),
-        (box_mask(*[(3 * i, 40, 1, 5) for i in range(65)]), "65 regions; at most 64"),
+        (box_mask(*[(3 * i, 40, 1, 5) for i in range(65)]), "65 4-connected regions; at most 64"),
     ],
     ids=["size", "turned", "empty", "crowded"],
 )
@@ -364,3 +365,15 @@ def test_a_picture_beyond_the_bundles_limits_is_refused_at_the_call(
         synthesize(Picture(np.zeros((15, 99), np.uint8)), SynthesisRequest(0), synthesizer)
     with pytest.raises(PictureTooLarge):
         synthesize(plate(), SynthesisRequest(0), replace(synthesizer, limits=limits))
+
+
+@pytest.mark.parametrize(
+    "asked", [{"region": (0, 0, 9, 9)}, {"defects": 2}], ids=["region", "defects"]
+)
+def test_a_place_or_a_number_beside_a_mask_is_refused(
+    synthesizer: Synthesizer, asked: dict[str, Any]
+) -> None:
+    mask = box_mask((40, 40, 6, 6))
+
+    with pytest.raises(ParameterInvalid, match="no use beside a mask"):
+        synthesize(plate(), SynthesisRequest(seed=1, mask=mask, **asked), synthesizer)

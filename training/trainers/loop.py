@@ -23,6 +23,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from models.errors import FlawsmithError
 from training.recipes import Schedule
 
 Batch = dict[str, Tensor]
@@ -55,11 +56,15 @@ class Task(Protocol):
         """Validate the averaged network, on validation pictures; in the first process alone."""
 
 
+class RunMixed(FlawsmithError):
+    """A checkpoint that belongs to another training than the one it is asked to go on with."""
+
+
 class Progress:
     """Everything that changes while a task is trained, and its way to disk and back."""
 
-    def __init__(self, task: Task, schedule: Schedule, file: Path) -> None:
-        self.task, self.file = task, file
+    def __init__(self, task: Task, schedule: Schedule, file: Path, origin: str) -> None:
+        self.task, self.file, self.origin = task, file, origin
         self.step = 0
         self.best_score = -math.inf
         self.best: dict[str, Tensor] = {}
@@ -73,6 +78,7 @@ class Progress:
     def save(self) -> None:
         """Write the checkpoint; a kill in the middle leaves the one before."""
         state = {
+            "origin": self.origin,
             "step": self.step,
             "best_score": self.best_score,
             "best": self.best,
@@ -84,10 +90,15 @@ class Progress:
         new.replace(self.file)
 
     def load(self) -> None:
-        """Go on from the checkpoint, where there is one."""
+        """Go on from the checkpoint, where there is one. Errors: RunMixed."""
         if not self.file.exists():
             return
         state: dict[str, Any] = torch.load(self.file, map_location="cpu", weights_only=True)
+        if state["origin"] != self.origin:
+            raise RunMixed(
+                f"{self.file} was begun with other pictures, another recipe or another locator; "
+                "train in another run, or delete it to begin this stage anew"
+            )
         for name, part in self._parts().items():
             part.load_state_dict(state["parts"][name])
         self.step, self.best_score = state["step"], state["best_score"]
@@ -98,15 +109,18 @@ class Progress:
 
 
 def run_loop(
-    task: Task, schedule: Schedule, folder: Path, *, seed: int, fabric: Fabric
+    task: Task, schedule: Schedule, folder: Path, *, seed: int, fabric: Fabric, origin: str = ""
 ) -> dict[str, float]:
     """Train a task to the end of its schedule; the figures of the best average.
+
+    origin: what the training depends on; a checkpoint of another origin is refused.
+    Errors: RunMixed.
 
     Leaves `<name>.pt`, the best average's state, `<name>.checkpoint.pt` to resume from, and
     TensorBoard curves and sample sheets under `curves/<name>`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    progress = Progress(task, schedule, folder / f"{task.name}.checkpoint.pt")
+    progress = Progress(task, schedule, folder / f"{task.name}.checkpoint.pt", origin)
     _to_device(task, progress, fabric)
     progress.load()
     witness = Witness(task, schedule, folder, progress) if fabric.is_global_zero else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -37,7 +38,14 @@ def fit_stages(run: Path, recipe: Recipe, stages: tuple[str, ...], fabric: Fabri
     for stage in stages:
         torch.manual_seed(recipe.seed)
         task, schedule = new_task(stage, run, recipe, data)
-        figures = run_loop(task, schedule, run, seed=recipe.seed, fabric=fabric)
+        figures = run_loop(
+            task,
+            schedule,
+            run,
+            seed=recipe.seed,
+            fabric=fabric,
+            origin=origin_of(stage, run, recipe),
+        )
         if fabric.is_global_zero:
             (run / f"{stage}.figures.json").write_text(json.dumps(figures, indent=1))
 
@@ -45,6 +53,17 @@ def fit_stages(run: Path, recipe: Recipe, stages: tuple[str, ...], fabric: Fabri
 def new_task(stage: str, run: Path, recipe: Recipe, data: Dataset) -> tuple[Task, Schedule]:
     """What a stage optimises, from its start, and how long."""
     return _TASKS[stage](run, recipe, data)
+
+
+def origin_of(stage: str, run: Path, recipe: Recipe) -> str:
+    """A digest of all that a stage's training depends on: pictures, recipe and, where it looks
+    through one, locator. sha256 in hex.
+    """
+    digest = hashlib.sha256((run / "samples.json").read_bytes())
+    digest.update(repr((recipe.seed, recipe.crop_scale, getattr(recipe, stage))).encode())
+    if stage == "segmenter":
+        digest.update((run / "locator.pt").read_bytes())
+    return digest.hexdigest()
 
 
 def load_locator(run: Path, recipe: Recipe) -> Lite0Locator | PlainLocator:

@@ -7,6 +7,7 @@ from models.arrays import Mask
 from models.errors import MaskMismatch
 from models.steps.checks import (
     MAX_CLIENT_REGIONS,
+    MAX_CLIENT_SIDE_PX,
     largest_part,
     objection_to,
     require_client_mask,
@@ -100,7 +101,7 @@ def dots(count: int) -> Mask:
 def test_a_clients_mask_of_the_most_regions_is_taken_and_one_of_more_is_refused() -> None:
     require_client_mask(dots(MAX_CLIENT_REGIONS), (40, 40))
 
-    with pytest.raises(MaskMismatch, match="65 regions; at most 64"):
+    with pytest.raises(MaskMismatch, match="65 4-connected regions; at most 64"):
         require_client_mask(dots(MAX_CLIENT_REGIONS + 1), (40, 40))
 
 
@@ -112,3 +113,15 @@ def test_a_clients_mask_of_another_size_is_refused_with_both_sizes() -> None:
 def test_a_clients_mask_of_nothing_is_refused() -> None:
     with pytest.raises(MaskMismatch, match="empty"):
         require_client_mask(NOWHERE, (12, 12))
+
+
+def test_a_clients_region_that_is_too_long_or_too_ragged_is_refused() -> None:
+    long = np.zeros((4, MAX_CLIENT_SIDE_PX + 1), bool)
+    long[1] = True
+    ragged = np.ones((1000, 1000), bool)
+    ragged[1::2, 1::2] = False
+
+    with pytest.raises(MaskMismatch, match="1025 px on the longest side"):
+        require_client_mask(long, (4, MAX_CLIENT_SIDE_PX + 1))
+    with pytest.raises(MaskMismatch, match="pixel edges"):
+        require_client_mask(ragged, (1000, 1000))

@@ -10,6 +10,7 @@ from shapely import Polygon as OgcPolygon
 from models.arrays import Mask, Points
 from models.steps.outlines import (
     Polygon,
+    bridge_diagonals,
     fill_polygon,
     find_regions,
     smallest_rectangle,
@@ -172,3 +173,21 @@ def test_a_ragged_border_of_ten_thousand_edges_is_traced_quickly() -> None:
 
     assert edges > 9_000
     assert min(took_s) < 0.1
+
+
+def test_what_touches_by_a_corner_is_bridged_into_one_region():
+    line = np.eye(9, dtype=bool) | np.eye(9, dtype=bool)[::-1]
+
+    bridged = bridge_diagonals(line)
+
+    assert len(find_regions(line)) > 1
+    assert len(find_regions(bridged)) == 1
+    assert bridged[line].all()
+
+
+def test_a_mask_without_corners_that_touch_is_left_alone():
+    mask = np.zeros((8, 8), bool)
+    mask[2:5, 2:6] = True
+    mask[6:, 6:] = True
+
+    assert np.array_equal(bridge_diagonals(mask), mask)

@@ -24,7 +24,7 @@ from training.networks.generators import MaskGenerator
 from training.networks.locators import build_locator
 from training.recipes import Schedule, trial
 from training.trainers.judges import MaskJudge
-from training.trainers.loop import Batch, Judgement, Task, run_loop
+from training.trainers.loop import Batch, Judgement, RunMixed, Task, run_loop
 from training.trainers.mask_task import MaskTask
 from training.trainers.supervised import LocatorTask
 
@@ -246,3 +246,10 @@ def test_two_processes_end_with_the_same_weights(tmp_path, mask_folder):
             learnt = [key for key in weights if key.endswith(("weight", "bias", "original"))]
             assert learnt
             assert all(torch.equal(weights[key], second[name][key]) for key in learnt)
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path, fabric):
+    run_loop(LineTask(), SCHEDULE, tmp_path, seed=5, fabric=fabric, origin="these pictures")
+
+    with pytest.raises(RunMixed, match="other pictures"):
+        run_loop(LineTask(), SCHEDULE, tmp_path, seed=5, fabric=fabric, origin="others")
