@@ -19,7 +19,7 @@ RUN /venv/bin/pip install --constraint constraints.txt ".[gpu]"
 FROM environment AS environment-cpu
 RUN /venv/bin/pip install --constraint constraints.txt ".[service]"
 
-# ── what runs: the root file system may be read-only, /tmp takes large uploads ──
+# ── what runs: the root file system may be read-only; uploads stay in memory, /tmp is a mere home ──
 FROM ${PYTHON_IMAGE} AS runtime
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin flawsmith
 WORKDIR /app

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import Depends, FastAPI
+from fastapi_offline import FastAPIOffline
 
 from service.deps import Services, require_key
 from service.engine import Engine
@@ -35,7 +36,7 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         engine.close()
 
-    app = FastAPI(
+    app = FastAPIOffline(  # its /docs loads nothing from another network
         title="Flawsmith",
         description="Finds tiny defects in large pictures, and makes new ones to train on.",
         version=installed_version(),

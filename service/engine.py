@@ -20,6 +20,8 @@ from models.errors import DeviceLost, FlawsmithError
 from service.telemetry import Telemetry, Trace
 
 Answer = TypeVar("Answer")
+LOST_FOR_S = 30.0
+"""A lost device makes the service not ready for so long; then traffic may try it again."""
 
 
 class ServiceBusy(FlawsmithError):
@@ -33,14 +35,22 @@ class ServiceDraining(FlawsmithError):
 class Engine:
     """The door of one application. Its methods are for the event loop's thread."""
 
-    def __init__(self, *, workers: int, queue_size: int, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        *,
+        workers: int,
+        queue_size: int,
+        telemetry: Telemetry,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._places = workers + queue_size
         self._taken = 0
         self._workers = asyncio.Semaphore(workers)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="engine")
         self._telemetry = telemetry
+        self._clock_s = clock_s
         self._draining_since_s: float | None = None
-        self.is_device_lost = False
+        self._device_lost_since_s: float | None = None
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -61,7 +71,7 @@ class Engine:
     async def run(self, work: Callable[[], Answer], trace: Trace) -> Answer:
         """Wait for a worker, then do the work there. Cancelled while it waits, it never runs.
 
-        Errors: those of the work; after DeviceLost, `is_device_lost` until a work succeeds.
+        Errors: those of the work; DeviceLost makes it not ready, see `is_device_lost`.
         """
         await self._take_worker(trace)
         self._telemetry.running.inc()
@@ -70,9 +80,9 @@ class Engine:
         try:
             answer = await asyncio.wrap_future(doing)
         except DeviceLost:
-            self.is_device_lost = True
+            self._device_lost_since_s = self._clock_s()
             raise
-        self.is_device_lost = False
+        self._device_lost_since_s = None
         return answer
 
     async def _take_worker(self, trace: Trace) -> None:
@@ -97,11 +107,20 @@ class Engine:
         return from_worker
 
     def require_ready(self) -> None:
-        """Errors: ServiceDraining; DeviceLost while the last work ended so."""
+        """Errors: ServiceDraining; DeviceLost, see `is_device_lost`."""
         if self.is_draining:
             raise ServiceDraining("the service is stopping")
         if self.is_device_lost:
             raise DeviceLost("the device stopped answering")
+
+    @property
+    def is_device_lost(self) -> bool:
+        """Whether work ended in DeviceLost, none succeeded since, and LOST_FOR_S are not over.
+
+        A load balancer that obeys readiness sends no work that could succeed, so time must end it.
+        """
+        since_s = self._device_lost_since_s
+        return since_s is not None and self._clock_s() - since_s < LOST_FOR_S
 
     @property
     def is_draining(self) -> bool:
@@ -111,13 +130,13 @@ class Engine:
     def drain(self) -> None:
         """Take no new request from now on. Safe in a signal's function."""
         if self._draining_since_s is None:
-            self._draining_since_s = time.monotonic()
+            self._draining_since_s = self._clock_s()
 
     def is_drained(self, drain_s: float) -> bool:
         """Whether draining began and its last request left, or has had its time."""
         if self._draining_since_s is None:
             return False
-        return self._taken == 0 or time.monotonic() - self._draining_since_s >= drain_s
+        return self._taken == 0 or self._clock_s() - self._draining_since_s >= drain_s
 
     def close(self) -> None:
         """Let go of the threads; one at work ends with its work."""

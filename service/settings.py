@@ -12,7 +12,11 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-SHIPPED_BUNDLES = Path(__file__).resolve().parent.parent / "models" / "bundles"
+from models.bundle import SHIPPED
+from models.steps.pictures import PictureLimits
+
+TAKEN = PictureLimits()
+"""What the decoder takes unless a deployment says otherwise."""
 
 
 class Settings(BaseSettings):
@@ -25,7 +29,7 @@ class Settings(BaseSettings):
         default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one"
     )
     bundles: Path = Field(
-        default=SHIPPED_BUNDLES, description="folder of bundles: <product>/<version>/manifest.json"
+        default=SHIPPED, description="folder of bundles: <product>/<version>/manifest.json"
     )
     default_product: str | None = Field(
         default=None,
@@ -42,12 +46,16 @@ class Settings(BaseSettings):
         default=16, ge=0, le=4096, description="requests that may wait; one more is answered 429"
     )
     max_bytes: int = Field(
-        default=64 * 2**20, ge=1, description="largest request body, bytes; more is answered 413"
+        default=TAKEN.max_bytes,
+        ge=1,
+        description="largest request body, bytes; more is answered 413",
     )
     max_pixels: int = Field(
-        default=50_000_000, ge=1, description="largest picture, pixels; read before decoding"
+        default=TAKEN.max_pixels, ge=1, description="largest picture, pixels; read before decoding"
     )
-    max_side_px: int = Field(default=32_768, ge=1, description="longest side of a picture, px")
+    max_side_px: int = Field(
+        default=TAKEN.max_side_px, ge=1, description="longest side of a picture, px"
+    )
     max_crop_pixels: int = Field(
         default=20_000_000,
         ge=1,

@@ -55,8 +55,12 @@ class Trace:
 
     def report_ms(self, *stages: str) -> dict[str, float]:
         """Those stages (0 where one did not run), whatever else was measured, and the total."""
-        known = dict.fromkeys(stages, 0.0) | self.timings_ms | {"total": self.total_ms()}
+        known = dict.fromkeys(stages, 0.0) | dict(self.measured()) | {"total": self.total_ms()}
         return {stage: round(ms, 3) for stage, ms in known.items()}
+
+    def measured(self) -> list[tuple[str, float]]:
+        """What is measured so far, copied at once: a given-up request's worker may still add."""
+        return list(self.timings_ms.items())
 
 
 class Telemetry:
@@ -105,7 +109,7 @@ class Telemetry:
         """Count an answered request and write its log line."""
         self.requests.labels(route, str(trace.status)).inc()
         self.request_seconds.labels(route).observe(trace.total_ms() / 1000.0)
-        for stage, ms in trace.timings_ms.items():
+        for stage, ms in trace.measured():
             self.stage_seconds.labels(route, stage).observe(ms / 1000.0)
         told = {name: getattr(trace, name) for name in ("product", "version", "verdict", "code")}
         line = {"id": trace.id, "route": route, "status": trace.status, **told}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, NoReturn
@@ -12,11 +13,21 @@ from python_multipart.multipart import Field, File, FormParser, parse_options_he
 from starlette.requests import Request
 
 from models.arrays import Mask
-from models.errors import InputError, ParameterInvalid, PictureTooLarge
+from models.errors import (
+    InputError,
+    ParameterInvalid,
+    PictureFormatUnknown,
+    PictureTooLarge,
+    PictureUnreadable,
+)
 from models.manifest import Limits
 from models.steps.pictures import Picture, PictureLimits, decode_mask, decode_picture
 from service.settings import Settings
 
+PICTURES_TAKEN = (
+    "A JPEG, PNG, BMP or TIFF file, 8 or 16 bits, grey or colour. 16-bit files must span 0..65535: "
+    "12-bit data in the low bits looks black."
+)
 IN_MEMORY = {"MAX_MEMORY_FILE_SIZE": float("inf")}
 RAW_TYPES = ("image/", "application/octet-stream")
 
@@ -34,11 +45,24 @@ class Upload:
 
     def picture(self, limits: PictureLimits) -> Picture:
         """The upright picture; its header is checked before a pixel is decoded. Blocking."""
-        return decode_picture(self.image, limits)
+        with _named("image"):
+            return decode_picture(self.image, limits)
 
     def decoded_mask(self, limits: PictureLimits) -> Mask | None:
         """The client's mask, None when it sent none. Blocking."""
-        return None if self.mask is None else decode_mask(self.mask, limits)
+        if self.mask is None:
+            return None
+        with _named("mask"):
+            return decode_mask(self.mask, limits)
+
+
+@contextmanager
+def _named(part: str) -> Iterator[None]:
+    """Errors of a decoder say which part of the request they are about."""
+    try:
+        yield
+    except (PictureFormatUnknown, PictureTooLarge, PictureUnreadable) as error:
+        raise type(error)(f"{part}: {error}") from error
 
 
 def picture_limits(settings: Settings, bundle: Limits) -> PictureLimits:
@@ -61,7 +85,7 @@ def body_schema(*parts: str) -> dict[str, Any]:
     raw_types = ("image/jpeg", "image/png", "image/bmp", "image/tiff", "application/octet-stream")
     content: dict[str, Any] = {"multipart/form-data": {"schema": form}}
     content |= {media_type: {"schema": file} for media_type in raw_types}
-    return {"requestBody": {"required": True, "content": content}}
+    return {"requestBody": {"description": PICTURES_TAKEN, "required": True, "content": content}}
 
 
 async def read_upload(request: Request, parts: tuple[str, ...], max_bytes: int) -> Upload:

@@ -58,6 +58,15 @@ def test_the_gpu_profile_reserves_a_device(composition):
     assert device["capabilities"] == ["gpu"]
 
 
+def test_the_gpu_service_is_told_to_need_its_gpu_and_listens_as_the_other_does(composition):
+    (service,) = profiled(composition, "gpu")
+
+    told = dict(service["environment"])
+
+    assert told.pop("SERVICE_DEVICE") == "cuda"
+    assert told == composition["services"]["flawsmith"]["environment"]
+
+
 def test_the_training_profile_builds_the_training_image(composition):
     (service,) = profiled(composition, "training")
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import struct
 import zlib
 
@@ -261,6 +262,15 @@ def test_the_description_names_bodies_and_problems(client):
 
 def test_the_description_can_be_read_by_people(client):
     assert client.get("/docs").headers["content-type"].startswith("text/html")
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+def test_a_page_for_people_loads_nothing_from_another_network(client, page):
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', client.get(page).text)
+
+    assert len(loaded) >= 2
+    assert [path for path in loaded if not path.startswith("/")] == []
+    assert {client.get(path).status_code for path in loaded} == {200}
 
 
 def test_the_version_is_a_word():

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from models.errors import DeviceLost
-from service.engine import Engine, ServiceBusy, ServiceDraining
+from service.engine import LOST_FOR_S, Engine, ServiceBusy, ServiceDraining
 from service.telemetry import Telemetry, Trace
 
 
@@ -114,6 +114,24 @@ def test_a_lost_device_makes_it_not_ready_until_work_succeeds(engine):
     asyncio.run(journey())
 
     engine.require_ready()
+
+
+def test_a_lost_device_may_be_tried_again_after_its_time():
+    now_s = 100.0
+    engine = Engine(workers=1, queue_size=0, telemetry=Telemetry(), clock_s=lambda: now_s)
+
+    def lose() -> None:
+        raise DeviceLost("gone")
+
+    for _ in range(2):
+        with pytest.raises(DeviceLost):
+            asyncio.run(engine.run(lose, Trace("1")))
+        now_s += LOST_FOR_S - 1.0
+        with pytest.raises(DeviceLost):
+            engine.require_ready()
+        now_s += 1.0
+        engine.require_ready()
+    engine.close()
 
 
 def test_a_draining_door_lets_nobody_in_but_keeps_its_guests(engine):

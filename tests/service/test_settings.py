@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from dataclasses import astuple
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from models.steps.pictures import PictureLimits
 from service.settings import Settings
 
 
@@ -53,6 +57,22 @@ def test_an_api_key_is_not_shown_when_settings_are_printed():
 def test_a_setting_out_of_range_is_refused(wrong):
     with pytest.raises(ValidationError):
         Settings(**wrong)
+
+
+def test_a_deployment_takes_what_the_decoder_takes_unless_told_otherwise():
+    settings, limits = Settings(), PictureLimits()
+
+    assert (settings.max_bytes, settings.max_pixels, settings.max_side_px) == astuple(limits)
+
+
+def test_the_readers_list_has_every_setting_with_its_number():
+    text = (Path(__file__).parents[2] / "docs/settings.md").read_text()
+    rows = dict(re.findall(r"^\| `SERVICE_(\w+)` \| ([^|]+) \|", text, re.MULTILINE))
+    fields = {name.upper(): field.default for name, field in Settings.model_fields.items()}
+    numbers = {name: default for name, default in fields.items() if type(default) in (int, float)}
+
+    assert rows.keys() == fields.keys()
+    assert {name: float(rows[name].strip("`")) for name in numbers} == numbers
 
 
 def test_settings_do_not_change():

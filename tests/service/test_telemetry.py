@@ -7,7 +7,7 @@ import sys
 from uuid import UUID
 
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import Histogram, generate_latest
 
 from service.telemetry import JsonLines, Telemetry, Trace, new_id, request_id
 
@@ -69,6 +69,22 @@ def test_a_finished_request_is_counted_and_logged_once(caplog):
     assert 'flawsmith_requests_total{route="/detect",status="200"} 1.0' in text
     assert 'flawsmith_stage_seconds_count{route="/detect",stage="decode"} 1.0' in text
     assert (record.fields["id"], record.fields["verdict"]) == ("one", "ng")
+
+
+def test_a_request_is_finished_while_its_abandoned_worker_still_adds():
+    telemetry, trace = Telemetry(), Trace("one", status=504)
+    trace.add({"decode": 4.0})
+
+    class AddsWhenCounted(Histogram):
+        def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+            trace.add({f"late {len(trace.timings_ms)}": 1.0})
+            super().observe(amount, exemplar)
+
+    telemetry.stage_seconds = AddsWhenCounted("stage", "adds", ["route", "stage"], registry=None)
+
+    telemetry.finish(trace, "/detect")
+
+    assert trace.report_ms()["late 1"] == 1.0
 
 
 def test_two_applications_do_not_share_metrics():

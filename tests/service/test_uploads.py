@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from starlette.requests import Request
 
-from models.errors import ParameterInvalid, PictureTooLarge
+from models.errors import (
+    ParameterInvalid,
+    PictureFormatUnknown,
+    PictureTooLarge,
+    PictureUnreadable,
+)
 from models.manifest import Limits
 from models.steps.pictures import encode_png
 from service.settings import Settings
@@ -162,6 +167,29 @@ def test_an_upload_is_decoded_with_its_mask():
     assert upload.picture(limits).hw == (5, 6)
     assert np.array_equal(upload.decoded_mask(limits), mask)
     assert Upload(upload.image).decoded_mask(limits) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"text", PictureFormatUnknown),
+        (encode_png(np.zeros((5, 6), np.uint8))[:-20], PictureUnreadable),
+        (encode_png(np.zeros((1, 11), np.uint8)), PictureTooLarge),
+    ],
+    ids=["format", "broken", "large"],
+)
+def test_a_refusal_says_which_part_it_is_about(data, error):
+    limits = picture_limits(Settings(max_side_px=10), Limits(min_side_px=1, max_pixels=10_000))
+    upload = Upload(data, data)
+
+    with pytest.raises(error, match=r"^image: "):
+        upload.picture(limits)
+    with pytest.raises(error, match=r"^mask: "):
+        upload.decoded_mask(limits)
+
+
+def test_the_schema_of_a_body_says_what_16_bits_must_span():
+    assert "0..65535" in body_schema("image")["requestBody"]["description"]
 
 
 def test_the_schema_of_a_body_names_its_parts_and_media_types():

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from models.errors import DeviceLost
+from service.telemetry import Trace
+
 
 def test_the_server_describes_itself(client):
     assert client.get("/v2").json().keys() == {"name", "version", "extensions"}
@@ -23,7 +26,11 @@ def test_a_stopping_service_is_live_but_not_ready(client):
 
 
 def test_a_service_whose_device_is_lost_is_not_ready(client):
-    client.app.state.engine.is_device_lost = True
+    def lose() -> None:
+        raise DeviceLost("gone")
+
+    with pytest.raises(DeviceLost):
+        client.portal.call(client.app.state.engine.run, lose, Trace("1"))
 
     refusal = client.get("/v2/health/ready")
 
