@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -46,13 +48,28 @@ def zoom(
 ) -> tuple[RgbImage, LabelMap]:
     """A square of `side_px` around a point, seen `factor` times larger; the edge is mirrored.
 
+    A smaller picture is the mean of a finer one, as serving shrinks by area: lines between the
+    sampled pixels do not vanish.
+
     Shapes: image (H, W, 3), labels (H, W) -> (side_px, side_px, 3), (side_px, side_px).
     """
+    finer = max(1, math.ceil(1 / factor))
+    seen = _cut(image, center_xy, finer * side_px, finer * factor, cv2.INTER_LINEAR)
+    if finer > 1:
+        size = (side_px, side_px)
+        seen = np.asarray(cv2.resize(seen, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return seen, _cut(labels, center_xy, side_px, factor, cv2.INTER_NEAREST)
+
+
+def _cut(
+    pixels: NDArray[np.uint8],
+    center_xy: tuple[float, float],
+    side_px: int,
+    factor: float,
+    rule: int,
+) -> NDArray[np.uint8]:
     shift = side_px / 2 - factor * np.array(center_xy)
     matrix = np.array([[factor, 0.0, shift[0]], [0.0, factor, shift[1]]])
     matrix[:, 2] += 0.5 * (factor - 1)
-    size = (side_px, side_px)
-    border = cv2.BORDER_REFLECT_101
-    seen = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=border)
-    truth = cv2.warpAffine(labels, matrix, size, flags=cv2.INTER_NEAREST, borderMode=border)
-    return np.asarray(seen, np.uint8), np.asarray(truth, np.uint8)
+    size, border = (side_px, side_px), cv2.BORDER_REFLECT_101
+    return np.asarray(cv2.warpAffine(pixels, matrix, size, flags=rule, borderMode=border), np.uint8)

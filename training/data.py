@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import RgbImage
+from models.errors import InputError
 from models.steps.outlines import Region, bridge_diagonals, find_regions
-from models.steps.pictures import PictureLimits, decode_picture, encode_png
+from models.steps.pictures import Picture, PictureLimits, decode_picture, encode_png
+from training.annotations import AnnotationMalformed
 from training.augment import LabelMap
-from training.importers import AnnotationMalformed, Sample
+from training.importers import Sample
 
 LIMITS = PictureLimits()
 
@@ -93,8 +95,9 @@ class Dataset:
 def store_samples(samples: list[Sample], folder: Path, *, val_share: float, seed: int) -> None:
     """Write an index and one label-map PNG for each marked picture; pictures stay where they are.
 
-    Errors: AnnotationMalformed where a mask does not fit its picture, a group would be on both
-            sides, or a side lacks defects or normal pictures.
+    Errors: AnnotationMalformed where a picture is broken, a mask does not fit its picture, a group
+            would be on both sides, a side lacks defects or normal pictures, or no training picture
+            carries a label.
     """
     names = sorted({marking.label for sample in samples for marking in sample.markings})
     (folder / "labels").mkdir(parents=True, exist_ok=True)
@@ -102,7 +105,7 @@ def store_samples(samples: list[Sample], folder: Path, *, val_share: float, seed
     for index, sample in enumerate(samples):
         labels = ""
         if sample.markings:
-            hw = decode_picture(sample.image.read_bytes(), LIMITS).hw
+            hw = _decode(sample.image).hw
             label_map = np.zeros(hw, np.uint8)
             for marking in sample.markings:
                 label_map[marking.draw(hw)] = 1 + names.index(marking.label)
@@ -112,6 +115,8 @@ def store_samples(samples: list[Sample], folder: Path, *, val_share: float, seed
         rows.append(Row(str(sample.image.resolve()), labels, sample.group, split))
     require_split_by_group(rows, folder)
     require_both_kinds(rows, folder)
+    trained = (s for s, row in zip(samples, rows, strict=True) if row.split == "train")
+    require_labels({m.label for s in trained for m in s.markings}, names, folder)
     index_file = {"labels": names, "rows": [asdict(row) for row in rows]}
     (folder / "samples.json").write_text(json.dumps(index_file, indent=1))
 
@@ -142,8 +147,17 @@ def require_both_kinds(rows: list[Row], source: Path) -> None:
                 raise AnnotationMalformed(source, "split", f"no {name} is left for {side}")
 
 
+def require_labels(trained: set[str], labels: list[str], source: Path) -> None:
+    """Refuse a label that no training picture carries: it could be told, and never learned."""
+    for label in (name for name in labels if name not in trained):
+        raise AnnotationMalformed(source, "split", f"no training picture carries {label!r}")
+
+
 def load_dataset(folder: Path) -> Dataset:
-    """Decode an imported data set into memory."""
+    """Decode an imported data set into memory.
+
+    Errors: AnnotationMalformed where a picture is broken.
+    """
     content = json.loads((folder / "samples.json").read_text())
     rows = [Row(**row) for row in content["rows"]]
     sides = {side: [r for r in rows if r.split == side] for side in ("train", "val")}
@@ -165,9 +179,16 @@ def crop_radius_px(crop_px: int, data: Dataset) -> float:
 
 
 def _load(row: Row, folder: Path) -> Record:
-    image = decode_picture(Path(row.image).read_bytes(), LIMITS).as_rgb8()
+    image = _decode(Path(row.image)).as_rgb8()
     if row.labels:
         labels = decode_picture((folder / row.labels).read_bytes(), LIMITS).pixels
     else:
         labels = np.zeros(image.shape[:2], np.uint8)
     return Record(row.image, row.group, image, np.asarray(labels, np.uint8))
+
+
+def _decode(file: Path) -> Picture:
+    try:
+        return decode_picture(file.read_bytes(), LIMITS)
+    except InputError as error:
+        raise AnnotationMalformed(file, "picture", str(error)) from error

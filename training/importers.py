@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import csv
-import json
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Mask
-from models.errors import FlawsmithError, InputError
+from models.errors import InputError
 from models.steps.outlines import Polygon, fill_polygon
 from models.steps.pictures import PictureLimits, decode_picture
+from training.annotations import (
+    AnnotationMalformed,
+    finite_points,
+    label_of,
+    load_json,
+    need,
+    whole_numbers,
+)
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 SPLITS = ("", "train", "val", "test")
 """What a split file may say; empty is drawn, and test pictures are left alone."""
+RIM_SHARE = 0.01
+"""Most pixels of a mask that may lie between its two levels."""
 LIMITS = PictureLimits()
-
-
-class AnnotationMalformed(FlawsmithError):
-    """An annotation file that cannot be read; names the file and the field."""
-
-    def __init__(self, file: Path, field_name: str, reason: str) -> None:
-        super().__init__(f"{file}: {field_name}: {reason}")
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ def import_folder(folder: Path) -> list[Sample]:
     COCO where a *.json at the top has `annotations`; LabelMe where `labels/` (or the picture's
     folder) holds a JSON a picture; else masks: `masks/<label>/<stem>.png`, or a PNG of the same
     stem beside each picture, the folder's name being its label; an empty mask marks nothing.
-    `split.csv` or `index.csv` with columns image, group and split names groups; without one each
-    picture is its own group.
+    `split.csv` with columns image, group and split names groups; `index.csv` with image, kind and
+    group (and split) does so within each kind; without one each picture is its own group.
 
     Errors: AnnotationMalformed with the file and the field.
     """
@@ -89,29 +91,29 @@ def read_labelme(folder: Path, *, labels: Path) -> list[Sample]:
 
 def read_coco(file: Path) -> list[Sample]:
     """The pictures and annotations of one COCO file; polygons and uncompressed RLE."""
-    content = _load_json(file)
+    content = load_json(file)
     categories = {
-        _need(c, "id", int, file, "categories"): _need(c, "name", str, file, "categories")
-        for c in _need(content, "categories", list, file, "")
+        need(c, "id", int, file, "categories"): need(c, "name", str, file, "categories")
+        for c in need(content, "categories", list, file, "")
     }
     markings: dict[int, list[Marking]] = {}
-    for index, annotation in enumerate(_need(content, "annotations", list, file, "")):
+    for index, annotation in enumerate(need(content, "annotations", list, file, "")):
         where = f"annotations[{index}]"
-        category = _need(annotation, "category_id", int, file, where)
+        category = need(annotation, "category_id", int, file, where)
         if category not in categories:
             raise AnnotationMalformed(file, f"{where}.category_id", f"{category} is not listed")
         draw = _coco_shape(annotation.get("segmentation"), file, f"{where}.segmentation")
-        image_id = _need(annotation, "image_id", int, file, where)
-        label = _label(categories[category], file, "categories.name")
+        image_id = need(annotation, "image_id", int, file, where)
+        label = label_of(categories[category], file, "categories.name")
         markings.setdefault(image_id, []).append(Marking(label, draw))
     samples = []
-    for index, image in enumerate(_need(content, "images", list, file, "")):
+    for index, image in enumerate(need(content, "images", list, file, "")):
         where = f"images[{index}]"
-        name = _need(image, "file_name", str, file, where)
+        name = need(image, "file_name", str, file, where)
         places = (file.parent / name, file.parent / "images" / name)
         if (path := next((p for p in places if p.is_file()), None)) is None:
             raise AnnotationMalformed(file, f"{where}.file_name", f"{name} does not exist")
-        found = tuple(markings.pop(_need(image, "id", int, file, where), ()))
+        found = tuple(markings.pop(need(image, "id", int, file, where), ()))
         samples.append(Sample(path, group=path.stem, markings=found))
     if markings:
         raise AnnotationMalformed(file, "annotations.image_id", f"{min(markings)} is not listed")
@@ -136,7 +138,7 @@ def _beside(image: Path, folder: Path) -> Iterator[Marking]:
     parts = image.relative_to(folder).parts[:-1]
     label = next((p for p in parts if p.lower() not in ("imgs", "images")), "defect")
     mask = image.with_suffix(".png")
-    yield from _mask_markings(label.rpartition("_")[2], mask) if mask.exists() else ()
+    yield from _mask_markings(label, mask) if mask.exists() else ()
 
 
 def _mask_markings(label: str, file: Path) -> Iterator[Marking]:
@@ -148,17 +150,33 @@ def _mask_markings(label: str, file: Path) -> Iterator[Marking]:
         return mask
 
     if _read_mask(file).any():
-        yield Marking(_label(label, file, "label"), draw)
+        yield Marking(label_of(label, file, "label"), draw)
 
 
 def _read_mask(file: Path) -> Mask:
-    """True above half of the mask's own white, so that 0 and 1 are a mask as 0 and 255 are."""
+    """True above half of white, which is 1 in a mask of 0 and 1.
+
+    A mask whose brightest level is less than half of white is black with noise: empty.
+    """
     try:
-        levels = decode_picture(file.read_bytes(), LIMITS).pixels
+        picture = decode_picture(file.read_bytes(), LIMITS)
     except InputError as error:
         raise AnnotationMalformed(file, "mask", str(error)) from error
-    grey = levels.max(axis=2) if levels.ndim == 3 else levels
-    return np.asarray(2 * grey.astype(np.int32) > int(grey.max()))
+    grey = picture.pixels.max(axis=2) if picture.pixels.ndim == 3 else picture.pixels
+    _require_two_levels(grey, file)
+    return np.asarray(grey > (0 if grey.max() == 1 else picture.white // 2))
+
+
+def _require_two_levels(grey: NDArray[Any], file: Path) -> None:
+    """Refuse areas between black and the brightest level: classes, which no threshold parts.
+
+    The rims that compression leaves are thin, and few pixels of the whole.
+    """
+    between = (grey > 0.15 * grey.max()) & (grey < 0.85 * grey.max())
+    square = np.ones((3, 3), np.uint8)
+    flat = cv2.erode(grey, square) == cv2.dilate(grey, square)
+    if between.mean() > RIM_SHARE or (between & flat).any():
+        raise AnnotationMalformed(file, "mask", "has levels between black and white: one a label")
 
 
 def _require_pictures(annotations: list[Path], images: list[Path]) -> None:
@@ -169,16 +187,16 @@ def _require_pictures(annotations: list[Path], images: list[Path]) -> None:
 
 
 def _labelme_markings(file: Path) -> Iterator[Marking]:
-    for index, shape in enumerate(_need(_load_json(file), "shapes", list, file, "")):
+    for index, shape in enumerate(need(load_json(file), "shapes", list, file, "")):
         where = f"shapes[{index}]"
-        label = _need(shape, "label", str, file, where)
-        points = _points(_need(shape, "points", list, file, where), file, f"{where}.points")
+        label = need(shape, "label", str, file, where)
+        points = finite_points(need(shape, "points", list, file, where), file, f"{where}.points")
         kind = shape.get("shape_type", "polygon")
         if kind == "rectangle" and len(points) == 2:
             points = np.column_stack([points[[0, 1, 1, 0], 0], points[[0, 0, 1, 1], 1]])
         elif kind != "polygon" or len(points) < 3:
             raise AnnotationMalformed(file, f"{where}.shape_type", f"{kind} encloses no area")
-        yield Marking(_label(label, file, f"{where}.label"), _polygons_drawer([points]))
+        yield Marking(label_of(label, file, f"{where}.label"), _polygons_drawer([points]))
 
 
 def _coco_shape(shape: Any, file: Path, where: str) -> Callable[[tuple[int, int]], Mask]:
@@ -186,7 +204,7 @@ def _coco_shape(shape: Any, file: Path, where: str) -> Callable[[tuple[int, int]
         if any(len(ring) < 6 or len(ring) % 2 for ring in shape):
             raise AnnotationMalformed(file, where, "a ring needs three x, y pairs")
         pairs = [[ring[i : i + 2] for i in range(0, len(ring), 2)] for ring in shape]
-        return _polygons_drawer([_points(ring, file, where) for ring in pairs])
+        return _polygons_drawer([finite_points(ring, file, where) for ring in pairs])
     if isinstance(shape, dict) and isinstance(shape.get("counts"), list):
         return _runs_drawer(shape, file, where)
     raise AnnotationMalformed(file, where, "is neither polygons nor uncompressed RLE")
@@ -194,8 +212,8 @@ def _coco_shape(shape: Any, file: Path, where: str) -> Callable[[tuple[int, int]
 
 def _runs_drawer(shape: Any, file: Path, where: str) -> Callable[[tuple[int, int]], Mask]:
     """Runs of unset and set pixels in turn, down the columns."""
-    counts = _whole_numbers(shape["counts"], file, f"{where}.counts")
-    size = _whole_numbers(_need(shape, "size", list, file, where), file, f"{where}.size")
+    counts = whole_numbers(shape["counts"], file, f"{where}.counts")
+    size = whole_numbers(need(shape, "size", list, file, where), file, f"{where}.size")
     if len(size) != 2 or sum(counts) != size[0] * size[1]:
         raise AnnotationMalformed(file, f"{where}.counts", "do not sum to height times width")
 
@@ -256,45 +274,5 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _is_coco(file: Path) -> bool:
-    content = _load_json(file)
+    content = load_json(file)
     return isinstance(content, dict) and "annotations" in content
-
-
-def _load_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise AnnotationMalformed(file, "JSON", str(error)) from error
-
-
-def _need(content: Any, name: str, kind: type, file: Path, where: str) -> Any:
-    path = f"{where}.{name}" if where else name
-    if not isinstance(content, dict) or name not in content:
-        raise AnnotationMalformed(file, path, "is missing")
-    if not isinstance(content[name], kind):
-        raise AnnotationMalformed(file, path, f"is not a {kind.__name__}")
-    return content[name]
-
-
-def _whole_numbers(values: list[Any], file: Path, where: str) -> list[int]:
-    if not all(isinstance(value, int) and value >= 0 for value in values):
-        raise AnnotationMalformed(file, where, "are not whole numbers from 0 on")
-    return values
-
-
-def _points(values: list[Any], file: Path, where: str) -> NDArray[np.float64]:
-    try:
-        points = np.array(values, float)
-    except (TypeError, ValueError) as error:
-        raise AnnotationMalformed(file, where, "are not numbers") from error
-    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
-        raise AnnotationMalformed(file, where, "are not finite x, y pairs")
-    return points
-
-
-def _label(text: str, file: Path, where: str) -> str:
-    """A label as a manifest names it."""
-    label = re.sub(r"[\s_]+", "-", text.strip().lower())
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", label):
-        raise AnnotationMalformed(file, where, f"{text!r} is no name of letters, digits and dashes")
-    return label

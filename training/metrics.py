@@ -1,4 +1,4 @@
-"""FROC, coverage, pixel AP, KID-like …: numpy, the protocol named in each."""
+"""FROC, coverage, pixel AP, KID-like … by numpy, scikit-learn and SciPy, each with its protocol."""
 
 from __future__ import annotations
 

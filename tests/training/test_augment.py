@@ -65,6 +65,17 @@ def test_a_zoomed_defect_stays_in_the_middle_and_is_as_much_larger(factor):
     assert (seen[truth == 1] > 100).all()
 
 
+@pytest.mark.parametrize("factor", [0.2, 1 / 3, 0.5])
+def test_a_fine_checkerboard_shrinks_to_grey(factor):
+    board = np.indices((96, 96)).sum(axis=0) % 2 * np.uint8(255)
+    image, labels = np.repeat(board[..., None], 3, axis=2).astype(np.uint8), board.astype(np.uint8)
+
+    seen, truth = zoom(image, labels, (48.0, 48.0), 16, factor)
+
+    assert np.abs(seen.astype(int) - 127).max() <= 32
+    assert set(np.unique(truth)) <= {0, 255}
+
+
 def test_beyond_the_edge_the_picture_is_mirrored_with_its_truth():
     image, labels = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)
     image[10:14, 2:5], labels[10:14, 2:5] = 255, 1

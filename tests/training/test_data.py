@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tests.training.specks import HW, LABELS, draw_record
+from training.annotations import AnnotationMalformed
 from training.data import (
     Dataset,
     Row,
@@ -15,7 +18,7 @@ from training.data import (
     require_split_by_group,
     store_samples,
 )
-from training.importers import AnnotationMalformed, import_folder
+from training.importers import import_folder
 
 
 def test_what_is_stored_is_loaded_again(mask_folder, tmp_path, data):
@@ -85,6 +88,35 @@ def test_a_side_of_one_kind_alone_is_refused(tmp_path, labels, missing):
 
     with pytest.raises(AnnotationMalformed, match=f"no {missing} is left for val"):
         require_both_kinds(rows, tmp_path)
+
+
+def test_a_label_that_no_training_picture_carries_is_refused(mask_folder, tmp_path):
+    samples = import_folder(mask_folder)
+    stray = next(i for i, s in enumerate(samples) if s.split == "val" and s.markings)
+    marking = replace(samples[stray].markings[0], label="stray")
+    samples[stray] = replace(samples[stray], markings=(marking,))
+
+    with pytest.raises(AnnotationMalformed, match="no training picture carries 'stray'"):
+        store_samples(samples, tmp_path, val_share=0.2, seed=7)
+
+
+def test_a_broken_marked_picture_is_refused_by_its_name(mask_folder, tmp_path):
+    samples = import_folder(mask_folder)
+    broken = next(s.image for s in samples if s.markings)
+    broken.write_bytes(broken.read_bytes()[:60])
+
+    with pytest.raises(AnnotationMalformed, match=rf"{broken.name}: picture"):
+        store_samples(samples, tmp_path, val_share=0.2, seed=7)
+
+
+def test_a_broken_normal_picture_is_refused_by_its_name(mask_folder, tmp_path):
+    samples = import_folder(mask_folder)
+    broken = next(s.image for s in samples if not s.markings)
+    broken.write_bytes(b"no picture")
+    store_samples(samples, tmp_path, val_share=0.2, seed=7)
+
+    with pytest.raises(AnnotationMalformed, match=rf"{broken.name}: picture"):
+        load_dataset(tmp_path)
 
 
 def test_each_connected_region_of_a_label_is_a_flaw():

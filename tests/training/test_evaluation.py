@@ -12,18 +12,17 @@ from models.synthesis import SynthesisRequest, synthesize
 from tests.tiny import write_tiny_bundle
 from training.data import Record
 from training.evaluation import (
+    PROMISES,
     Calibration,
     calibrate,
     check_promises,
     evaluate_detection,
     evaluate_synthesis,
     measure_sizes,
-    measure_times,
     with_calibration,
 )
 
 HW = (96, 160)
-PROMISES = ("identical", "legal", "inside", "visible")
 Spot = tuple[int, int, int, bool]
 """x, y, red, and whether it is a defect; each 6 × 6 px."""
 
@@ -73,10 +72,18 @@ def test_calibration_looks_where_faint_defects_are(bundle):
     assert 0.4 < calibration.min_confidence <= 0.46
 
 
+def test_no_confidence_is_asked_for_where_any_would_lose_a_defect(bundle):
+    faintest = draw("e", (40, 40, 2, True))
+
+    calibration = calibrate((*RECORDS, faintest), bundle.detector)
+
+    assert calibration.min_confidence == 0.0
+
+
 def test_a_detector_that_finds_nothing_is_still_calibrated(bundle):
     calibration = calibrate((draw("e", (40, 40, 1, True)), draw("f")), bundle.detector)
 
-    assert 0 < calibration.min_confidence <= 1
+    assert 0 <= calibration.min_confidence <= 1
     assert 0 <= calibration.min_score <= 1
 
 
@@ -106,13 +113,6 @@ def test_a_defect_of_any_size_has_its_bin(bundle):
     assert figures["recall_128_to_4096_px"] == 0.0
 
 
-def test_times_are_measured_for_every_picture(bundle):
-    figures = measure_times(RECORDS, bundle.detector)
-
-    assert 0 < figures["detect_p50_ms"] <= figures["detect_p95_ms"]
-    assert figures["detect_mp_per_s"] > 0
-
-
 def test_every_promise_is_kept_on_normal_pictures(bundle):
     figures = evaluate_synthesis((grey("a"), grey("b")), bundle.synthesizer, count=6, seed=1)
 
@@ -129,6 +129,15 @@ def test_a_request_that_gives_no_sample_is_counted_and_not_hidden(bundle):
     assert figures["made"] == 0.5
     assert figures["rejected_per_sample"] >= bundle.synthesizer.params.max_attempts / 2
     assert figures["promise_visible"] == 1.0
+
+
+def test_no_promise_is_kept_where_nothing_was_made(bundle):
+    black = Record("k", "k", np.zeros((*HW, 3), np.uint8), np.zeros(HW, np.uint8))
+
+    figures = evaluate_synthesis((black,), bundle.synthesizer, count=2, seed=1)
+
+    assert {figures[f"promise_{name}"] for name in PROMISES} == {0.0}
+    assert figures["made"] == 0.0
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from models.steps.pictures import encode_png
-from training.importers import AnnotationMalformed, Sample, import_folder
+from training.annotations import AnnotationMalformed
+from training.importers import Sample, import_folder
 
 HW = (8, 10)
 SQUARE = [[2.0, 2.0], [5.0, 2.0], [5.0, 5.0], [2.0, 5.0]]
@@ -216,6 +217,39 @@ def test_an_empty_mask_marks_nothing_and_names_no_label(tmp_path):
     assert sample.markings == ()
 
 
+def test_the_soft_rim_of_a_compressed_mask_is_cut_at_half_of_white(tmp_path):
+    levels = np.zeros((40, 40), np.uint8)
+    levels[10:30, 10:30], levels[10:20, 9], levels[10:13, 30] = 250, 90, 140
+    write_picture(tmp_path / "images" / "a.png", np.zeros((40, 40, 3), np.uint8))
+    write_picture(tmp_path / "masks" / "pit" / "a.png", levels)
+
+    (sample,) = import_folder(tmp_path)
+
+    assert np.array_equal(sample.markings[0].draw((40, 40)), levels >= 128)
+
+
+@pytest.mark.parametrize(("one", "other"), [(1, 2), (128, 255)])
+@pytest.mark.parametrize("side", [3, 20])
+def test_a_mask_of_several_classes_is_refused(tmp_path, one, other, side):
+    levels = np.zeros((64, 64), np.uint8)
+    levels[:side, :side], levels[40:60, 40:60] = one, other
+    write_picture(tmp_path / "images" / "a.png", np.zeros((64, 64, 3), np.uint8))
+    write_picture(tmp_path / "masks" / "pit" / "a.png", levels)
+
+    assert "a.png: mask: has levels between" in refusal_of(tmp_path)
+
+
+def test_the_noise_of_a_black_mask_marks_nothing(tmp_path):
+    levels = np.zeros(HW, np.uint8)
+    levels[3, 4] = 90
+    write_picture(tmp_path / "images" / "a.png")
+    write_picture(tmp_path / "masks" / "pit" / "a.png", levels)
+
+    (sample,) = import_folder(tmp_path)
+
+    assert sample.markings == ()
+
+
 def test_a_mask_beside_its_picture_is_named_by_the_folder(tmp_path):
     (tmp_path / "MT_Crack" / "Imgs").mkdir(parents=True)
     (tmp_path / "MT_Crack" / "Imgs" / "a.jpg").write_bytes(b"")
@@ -223,7 +257,7 @@ def test_a_mask_beside_its_picture_is_named_by_the_folder(tmp_path):
 
     (sample,) = import_folder(tmp_path)
 
-    assert sample.markings[0].label == "crack"
+    assert sample.markings[0].label == "mt-crack"
     assert np.array_equal(sample.markings[0].draw(HW), square_mask())
 
 
@@ -312,4 +346,5 @@ def test_every_kind_of_magnetic_tile_is_imported_by_its_name(magnetic_tile_folde
 
     pictures = Counter(marking.label for sample in samples for marking in sample.markings)
     assert len(samples) == 1028
-    assert pictures == {"blowhole": 98, "break": 65, "crack": 46, "fray": 26, "uneven": 80}
+    counts = {"blowhole": 98, "break": 65, "crack": 46, "fray": 26, "uneven": 80}
+    assert pictures == {f"mt-{kind}": count for kind, count in counts.items()}

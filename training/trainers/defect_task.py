@@ -36,6 +36,11 @@ from training.trainers.adversarial import (
 from training.trainers.judges import DefectJudge
 from training.trainers.loop import Batch, Judgement
 
+NOISE_PER_CHANGE = 10.0
+"""The noise gap over this is the change that a picture in 0..1 is asked for: a defect alters a part
+of its square, by some grey levels, and never by as much as the noise. Set by hand.
+"""
+
 
 class DefectTask:
     """Stage 2: defects that no critic can tell from real ones, at region and at image level."""
@@ -120,7 +125,7 @@ class DefectTask:
                 self.least.to(first.device)[batch["label"]],
             ),
             "mode_seeking": mode_seeking_loss(
-                first, second, (noises[0] - noises[1]).abs().mean(1) / 10
+                first, second, (noises[0] - noises[1]).abs().mean(1) / NOISE_PER_CHANGE
             ),
         }
         weights = {

@@ -156,4 +156,7 @@ class MaskTask:
 
 
 def _distance_outside(legal: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Pixels to the nearest legal one; the square's side where it has none."""
+    if not legal.any():
+        return np.full(legal.shape, max(legal.shape), np.float32)
     return np.asarray(cv2.distanceTransform((~legal).astype(np.uint8), cv2.DIST_L2, 3), np.float32)

@@ -117,3 +117,17 @@ def test_the_same_rng_draws_the_same_batch(data, judge):
     first, second = (task.draw_batch(np.random.default_rng([3, 4])) for _ in range(2))
 
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_distance_is_the_squares_side_where_no_object_is_seen(data, judge):
+    task = new_task(data, judge)
+    task.source = replace(task.source, crop_scale=(6.0, 6.0))
+    speck = np.zeros((96, 128), bool)
+    speck[48, 64] = True
+    task.source.objects |= {r.name: speck for r in (*data.train, *data.val)}
+
+    batch = task.draw_batch(np.random.default_rng(0))
+
+    unseen = (batch["object"] == 0).all(2).all(1)
+    assert unseen.any()
+    assert (batch["distance"][unseen] == SIDE_PX).all()
