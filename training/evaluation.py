@@ -35,6 +35,10 @@ from training.metrics import (
 
 CROPS = (1, 3, 5, 10)
 """The n at which stage-1 coverage is told."""
+MASK_THRESHOLDS = (0.2, 0.3, 0.4, 0.5)
+"""Defect probabilities from which a pixel may be called defect."""
+ANY_SCORE = 1e-9
+"""A score that every region has; at 0 the story would drop its area limit too."""
 SIZE_BINS_PX = (0, 16, 32, 64, 128, 4096)
 """Edges of the bins of defect size, by longest side."""
 PROMISES = ("identical", "legal", "inside", "visible")
@@ -47,15 +51,16 @@ class Calibration:
 
     min_confidence: float
     min_score: float
+    mask_threshold: float
 
 
 def evaluate_detection(records: tuple[Record, ...], detector: Detector) -> dict[str, float]:
     """Coverage, FROC, pixel and image figures of a detector as it is calibrated.
 
-    FROC sweeps the score over everything that the calibrated crops show (min_score 0).
+    FROC sweeps the score over everything large enough that the calibrated crops show.
     """
     figures = measure_coverage(records, detector)
-    swept = [detect(Picture(r.image), detector.with_params(min_score=0.0)) for r in records]
+    swept = sweep(records, detector)
     per_image, recall, _ = froc(_truths(records), _predictions(swept))
     for most in FALSE_REGIONS:
         figures[f"recall_at_{most:g}_false_regions"] = recall_at(per_image, recall, most)
@@ -68,7 +73,7 @@ def calibrate(records: tuple[Record, ...], detector: Detector) -> Calibration:
     """Thresholds for a service that should neither miss nor cry wolf.
 
     min_confidence: the greatest that costs at most one point of stage-1 coverage at n, or 0.
-    min_score:      the best F1 of regions, over all pictures.
+    mask_threshold and min_score: the best F1 of regions, over all pictures; of equals the greatest.
     """
     fields = [predict_field(record.image, detector.locator) for record in records]
     full = coverage(records, fields, detector, n=detector.params.n, min_confidence=0.0)
@@ -80,14 +85,34 @@ def calibrate(records: tuple[Record, ...], detector: Detector) -> Calibration:
         >= full - 0.01
     ]
     min_confidence = round(float(max(kept)), 3)
-    looking = detector.with_params(min_confidence=min_confidence, min_score=0.0)
-    swept = [detect(Picture(record.image), looking) for record in records]
-    per_image, recall, thresholds = froc(_truths(records), _predictions(swept))
+    looking = detector.with_params(min_confidence=min_confidence)
+    judged = [(*best_f1(records, with_threshold(looking, t)), t) for t in MASK_THRESHOLDS]
+    _, mask_threshold, min_score = max((f1, t, score) for f1, score, t in judged)
+    return Calibration(min_confidence, min_score, mask_threshold)
+
+
+def best_f1(records: tuple[Record, ...], detector: Detector) -> tuple[float, float]:
+    """The greatest F1 of regions over all pictures, and the score it needs (a little less)."""
+    per_image, recall, thresholds = froc(_truths(records), _predictions(sweep(records, detector)))
+    if not len(thresholds):
+        return 0.0, 0.5
     total = sum(len(record.flaws) for record in records)
     hits, false = recall * total, per_image * len(records)
     f1 = 2 * hits / np.maximum(hits + false + total, 1e-9)
-    best = float(thresholds[int(np.argmax(f1))]) if len(thresholds) else 0.5
-    return Calibration(min_confidence, round(max(0.0, best - 5e-4), 3))
+    best = int(np.argmax(f1))
+    return round(float(f1[best]), 6), round(max(0.0, float(thresholds[best]) - 5e-4), 3)
+
+
+def sweep(records: tuple[Record, ...], detector: Detector) -> list[Detection]:
+    """What the detector shows at any score; the area limit still holds."""
+    anything = detector.with_params(min_score=ANY_SCORE)
+    return [detect(Picture(record.image), anything) for record in records]
+
+
+def with_threshold(detector: Detector, mask_threshold: float) -> Detector:
+    """A detector whose masks begin at another probability."""
+    params = detector.params.model_copy(update={"mask_threshold": mask_threshold})
+    return replace(detector, params=params)
 
 
 def coverage(
@@ -217,7 +242,7 @@ def with_calibration(bundle: Bundle, calibration: Calibration) -> Bundle:
     detector = bundle.detector.with_params(
         min_confidence=calibration.min_confidence, min_score=calibration.min_score
     )
-    return replace(bundle, detector=detector)
+    return replace(bundle, detector=with_threshold(detector, calibration.mask_threshold))
 
 
 def _windows(

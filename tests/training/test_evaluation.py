@@ -178,10 +178,16 @@ def test_a_broken_promise_is_told_by_its_name(bundle, sample, promise):
 
 
 def test_other_thresholds_leave_the_bundle_itself_alone(bundle):
-    changed = with_calibration(bundle, Calibration(0.25, 0.75))
+    changed = with_calibration(bundle, Calibration(0.25, 0.75, 0.4)).detector.params
 
-    assert (changed.detector.params.min_confidence, changed.detector.params.min_score) == (
-        0.25,
-        0.75,
-    )
+    assert (changed.min_confidence, changed.min_score, changed.mask_threshold) == (0.25, 0.75, 0.4)
     assert bundle.detector.params.min_confidence == 0.5
+    assert bundle.detector.params.mask_threshold == 0.5
+
+
+def test_calibration_takes_the_mask_threshold_that_finds_most(bundle):
+    faint = draw("g", (40, 40, 110, True))
+
+    calibration = calibrate((*RECORDS, faint), bundle.detector)
+
+    assert calibration.mask_threshold < 0.5
