@@ -27,6 +27,7 @@ from models.errors import FlawsmithError, ParameterInvalid
 from models.session import Device
 from models.steps.outlines import Region
 from models.steps.pictures import (
+    Picture,
     PictureLimits,
     decode_mask,
     decode_picture,
@@ -74,17 +75,21 @@ def detect_in_files(given: argparse.Namespace) -> None:
     """Write <stem>.json and <stem>.overlay.jpg for each picture."""
     bundle = _open(given)
     detector = bundle.detector.with_params(
-        n=given.n, min_confidence=given.min_confidence, min_score=given.min_score
+        n=given.n,
+        crop_size_px=given.crop_size,
+        min_confidence=given.min_confidence,
+        min_score=given.min_score,
     )
     _require_own_stems(given.pictures)
     for path in given.pictures:
         picture = decode_picture(path.read_bytes(), LIMITS)
         detection = detect(picture, detector)
-        about = {"image": path.name, "product": given.product, **_describe_detection(detection)}
+        about = {"file": path.name, **_name_bundle(bundle), "image": _size(picture)}
+        about |= _describe_detection(detection)
         _write_json(given.out / f"{path.stem}.json", about)
         overlay = draw_overlay(picture.as_rgb8(), detection)
         (given.out / f"{path.stem}.overlay.jpg").write_bytes(encode_jpeg(overlay))
-        print(f"{path.name}: {detection.verdict}, {len(detection.defects)} defects")
+        print(f"{path.name}: {detection.verdict}, defects: {len(detection.defects)}")
 
 
 def synthesize_from_file(given: argparse.Namespace) -> None:
@@ -105,8 +110,8 @@ def synthesize_from_file(given: argparse.Namespace) -> None:
         (given.out / f"image_{index:04d}.png").write_bytes(encode_png(sample.pixels))
         (given.out / f"mask_{index:04d}.png").write_bytes(encode_png(sample.mask))
         described.append(_describe_sample(sample))
-        print(f"image_{index:04d}.png: {len(sample.defects)} defects, seed {sample.seed}")
-    _write_json(given.out / "samples.json", {"product": given.product, "samples": described})
+        print(f"image_{index:04d}.png: seed {sample.seed}, defects: {len(sample.defects)}")
+    _write_json(given.out / "samples.json", {**_name_bundle(bundle), "samples": described})
 
 
 def draw_overlay(image: RgbImage, detection: Detection) -> RgbImage:
@@ -137,6 +142,14 @@ def _require_own_stems(paths: list[Path]) -> None:
     if len(stems) < len(paths):
         (stem, _), *_ = stems.most_common(1)
         raise ParameterInvalid("pictures", f"more than one would be written to {stem}.json")
+
+
+def _name_bundle(bundle: Bundle) -> dict[str, Any]:
+    return {"product": bundle.manifest.product, "version": bundle.manifest.version}
+
+
+def _size(picture: Picture) -> dict[str, int]:
+    return {"width": picture.hw[1], "height": picture.hw[0]}
 
 
 def _describe_detection(detection: Detection) -> dict[str, Any]:
@@ -178,6 +191,11 @@ def _describe_region(region: Region) -> dict[str, Any]:
         "box": region.box,
         "area_px": region.area_px,
         "centroid": region.centroid_xy,
+        "min_area_rect": {
+            "center": region.min_area_rect.center_xy,
+            "size": region.min_area_rect.size_px,
+            "angle_deg": region.min_area_rect.angle_deg,
+        },
     }
 
 
@@ -218,6 +236,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_detect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", type=Path, nargs="+")
     parser.add_argument("--n", type=int)
+    parser.add_argument("--crop-size", type=int, help="side of the square crops, px")
     parser.add_argument("--min-confidence", type=float)
     parser.add_argument("--min-score", type=float)
 

@@ -64,7 +64,9 @@ def test_detect_writes_what_the_story_finds_for_each_picture(
     written = json.loads((desk / "out/ng.json").read_text())
     (defect,) = detect(red_square(), tiny.detector).defects
     assert status == 0
-    assert written["image"] == "ng.png"
+    assert (written["file"], written["version"]) == ("ng.png", "1")
+    assert written["image"] == {"width": 128, "height": 96}
+    assert written["defects"][0]["min_area_rect"]["size"] == [12.0, 10.0]
     assert written["verdict"] == "ng"
     assert [told["box"] for told in written["defects"]] == [list(defect.region.box)]
     assert written["defects"][0]["score"] == defect.score
@@ -73,7 +75,7 @@ def test_detect_writes_what_the_story_finds_for_each_picture(
     assert exterior == [[40, 20], [52, 20], [52, 30], [40, 30]]
     assert written["crops"][0]["rank"] == 1
     assert json.loads((desk / "out/ok.json").read_text())["verdict"] == "ok"
-    assert capsys.readouterr().out == "ng.png: ng, 1 defects\nok.png: ok, 0 defects\n"
+    assert capsys.readouterr().out == "ng.png: ng, defects: 1\nok.png: ok, defects: 0\n"
 
 
 def test_detect_draws_an_overlay_of_the_pictures_size(tiny_root: Path, desk: Path) -> None:
@@ -102,12 +104,12 @@ def test_an_overlay_has_red_outlines_and_blue_crops_and_leaves_the_picture_alone
 
 
 def test_detect_obeys_its_parameters(tiny_root: Path, desk: Path) -> None:
-    parameters = ("--n", 3, "--min-confidence", 0, "--min-score", 1)
+    parameters = ("--n", 3, "--crop-size", 20, "--min-confidence", 0, "--min-score", 1)
 
     run(tiny_root, "detect", *ON_CPU, desk / "ng.png", "--out", desk, *parameters)
 
     written = json.loads((desk / "ng.json").read_text())
-    assert len(written["crops"]) == 3
+    assert [crop["box"][2:] for crop in written["crops"]] == [[20, 20]] * 3
     assert written["defects"] == []
 
 
