@@ -155,11 +155,10 @@ def strongest_peaks(field: ConfidenceField, params: DetectionParams) -> tuple[li
     A peak is passed over where a crop around a stronger one already shows even the largest defect
     there whole.
     """
-    radius_px = max(0.0, (params.crop_size_px - params.largest_defect_px) / 2)
     peaks = field.peaks(
         params.n + 1,
         min_confidence=params.min_confidence,
-        radius_px=radius_px,
+        radius_px=params.reach_px,
         rule=params.peak_rule,
     )
     chosen = sorted(peaks[: params.n], key=lambda peak: -peak.confidence)

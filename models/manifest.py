@@ -85,6 +85,11 @@ class DetectionParams(Frozen):
     largest_defect_px: float = Field(gt=0.0, description="longest side of the largest defect")
     peak_rule: Literal["coverage", "literal"] = "coverage"
 
+    @property
+    def reach_px(self) -> float:
+        """How far from a crop's centre the largest defect's centre may lie, and be whole."""
+        return max(0.0, (self.crop_size_px - self.largest_defect_px) / 2)
+
 
 class LabelShape(Frozen):
     """What the real defects of one label look like, for drawing sites and judging results."""

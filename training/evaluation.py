@@ -249,8 +249,7 @@ def _windows(
     field: ConfidenceField, detector: Detector, n: int, min_confidence: float
 ) -> list[Window]:
     params = detector.params
-    radius_px = max(0.0, (params.crop_size_px - params.largest_defect_px) / 2)
-    peaks = field.peaks(n, min_confidence=min_confidence, radius_px=radius_px)
+    peaks = field.peaks(n, min_confidence=min_confidence, radius_px=params.reach_px)
     return [window_around((p.x, p.y), params.crop_size_px, field.image_hw) for p in peaks]
 
 
