@@ -93,17 +93,8 @@ def mask_generator_export(network: MaskGenerator, labels: int) -> Exported:
     """Sites of the fixed side, any batch."""
 
     def given(batch: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng(batch)
-        return {
-            "image": random_pixels(rng, batch, network.side_px, network.side_px, 3),
-            "object": random_pixels(rng, batch, network.side_px, network.side_px),
-            "label": torch.arange(batch) % labels,
-            "scale": torch.linspace(-1, 1, batch),
-            "noise": torch.from_numpy(rng.standard_normal((batch, network.noise_size), np.float32)),
-            "spatial_noise": torch.from_numpy(
-                rng.standard_normal((batch, *network.spatial_noise_chw), np.float32)
-            ),
-        }
+        site = _draw_site(network, batch, labels, masked_by="object")
+        return site | {"spatial_noise": _draw_noise(batch, *network.spatial_noise_chw)}
 
     free = dict.fromkeys((*given(1), "mask"), BATCH)
     return Exported(network, given(1), given(3), ("mask",), free)
@@ -113,14 +104,25 @@ def defect_generator_export(network: DefectGenerator, labels: int) -> Exported:
     """Sites of the fixed side, any batch."""
 
     def given(batch: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng(batch)
-        return {
-            "image": random_pixels(rng, batch, network.side_px, network.side_px, 3),
-            "mask": random_pixels(rng, batch, network.side_px, network.side_px),
-            "label": torch.arange(batch) % labels,
-            "scale": torch.linspace(-1, 1, batch),
-            "noise": torch.from_numpy(rng.standard_normal((batch, network.noise_size), np.float32)),
-        }
+        return _draw_site(network, batch, labels, masked_by="mask")
 
     free = dict.fromkeys((*given(1), "foreground", "alpha"), BATCH)
     return Exported(network, given(1), given(3), ("foreground", "alpha"), free)
+
+
+def _draw_site(
+    network: MaskGenerator | DefectGenerator, batch: int, labels: int, *, masked_by: str
+) -> dict[str, Tensor]:
+    """What both generators take, in the order of their `forward`."""
+    rng, side_px = np.random.default_rng(batch), network.side_px
+    return {
+        "image": random_pixels(rng, batch, side_px, side_px, 3),
+        masked_by: random_pixels(rng, batch, side_px, side_px),
+        "label": torch.arange(batch) % labels,
+        "scale": torch.linspace(-1, 1, batch),
+        "noise": _draw_noise(batch, network.noise_size),
+    }
+
+
+def _draw_noise(*shape: int) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(shape).standard_normal(shape, np.float32))

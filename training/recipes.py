@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from models.manifest import ObjectRule
 
 CROP_SIDES_PX = (64, 128, 192, 256, 384, 512, 768, 1024)
 """What a recipe that leaves the crop's side open may get."""
@@ -82,17 +84,6 @@ class DefectGeneratorRecipe:
 
 
 @dataclass(frozen=True)
-class ObjectRecipe:
-    """How normal pictures of this product are parted into object and background."""
-
-    threshold: Literal["otsu", "none"] = "otsu"
-    polarity: Literal["bright", "dark"] = "bright"
-    full_share: float = 0.98
-    least_gap: float = 48.0
-    margin_hw: tuple[float, float] = (0.0, 0.0)
-
-
-@dataclass(frozen=True)
 class Recipe:
     """Everything that decides how a bundle is trained."""
 
@@ -101,7 +92,7 @@ class Recipe:
     segmenter: SegmenterRecipe
     mask_generator: MaskGeneratorRecipe
     defect_generator: DefectGeneratorRecipe
-    object_rule: ObjectRecipe = field(default_factory=ObjectRecipe)
+    object_rule: ObjectRule
     n: int = 5
     crop_scale: tuple[float, float] = (1.4, 2.6)
     val_share: float = 0.2
@@ -128,7 +119,7 @@ def ball_screw() -> Recipe:
         defect_generator=DefectGeneratorRecipe(
             Schedule(steps=1650, batch=8, learning_rate=2e-4, validate_every=550, decays=False)
         ),
-        object_rule=ObjectRecipe(threshold="none", margin_hw=(0.0, 0.06)),
+        object_rule=ObjectRule(threshold="none", margin_hw=(0.0, 0.06)),
     )
 
 
@@ -151,7 +142,7 @@ def brushed_plate() -> Recipe:
         mask_generator=MaskGeneratorRecipe(
             Schedule(steps=2500, batch=8, learning_rate=2e-4, validate_every=500, decays=False)
         ),
-        object_rule=ObjectRecipe(threshold="otsu"),
+        object_rule=ObjectRule(threshold="otsu"),
     )
 
 
@@ -162,7 +153,7 @@ def standard() -> Recipe:
         recipe,
         name="standard",
         segmenter=replace(recipe.segmenter, side_px=0, crop_size_px=0),
-        object_rule=ObjectRecipe(threshold="otsu"),
+        object_rule=ObjectRule(threshold="otsu"),
     )
 
 

@@ -7,7 +7,6 @@ import subprocess
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,6 @@ from models.manifest import (
     LocatorSpec,
     Manifest,
     MaskGeneratorSpec,
-    ObjectRule,
     SegmenterSpec,
     SynthesisParams,
     Training,
@@ -190,9 +188,8 @@ def _synthesis_params(recipe: Recipe, data: Dataset) -> SynthesisParams:
         )
         for k, label in enumerate(data.labels)
     }
-    rule: dict[str, Any] = asdict(recipe.object_rule)
     return SynthesisParams(
-        object_rule=ObjectRule(**rule),
+        object_rule=recipe.object_rule,
         crop_scale=recipe.crop_scale,
         feather_px=recipe.defect_generator.feather_px,
         max_attempts=60,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Mask, RgbImage
+from models.manifest import ObjectRule
 from models.steps.fusion import contrast
 from models.steps.objects import find_object
 from models.steps.sites import (
@@ -19,7 +20,6 @@ from models.steps.sites import (
     draw_site_side_px,
 )
 from training.data import Flaw, Record
-from training.recipes import ObjectRecipe
 
 
 @dataclass(frozen=True)
@@ -33,30 +33,27 @@ class RealSite:
 
 @dataclass
 class SiteSource:
-    """Draws sites from records; each record's object is found once.
-
-    sides_px: label index -> quantiles of the longest sides of its real defects.
-    """
+    """Draws sites from records; each record's object is found once."""
 
     normals: tuple[Record, ...]
     defects: tuple[Record, ...]
     labels: int
     shown_px: int
     crop_scale: tuple[float, float]
-    object_rule: ObjectRecipe
+    object_rule: ObjectRule
     objects: dict[str, Mask] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Sort the flaws by label."""
+        """Sort the flaws by label, and measure them once."""
         self.flaws: list[list[tuple[Record, Flaw]]] = [
             [(r, f) for r in self.defects for f in r.flaws if f.label == 1 + k]
             for k in range(self.labels)
         ]
+        self._sides_px = [_quantiles([f.side_px for _, f in flaws]) for flaws in self.flaws]
 
     def sides_px(self, label: int) -> tuple[float, ...]:
-        """Eleven quantiles of the longest sides of a label's defects."""
-        sides = [flaw.side_px for _, flaw in self.flaws[label]]
-        return tuple(float(q) for q in np.quantile(sides, np.linspace(0, 1, 11)))
+        """Eleven quantiles of the longest sides of a label's defects; none for an absent label."""
+        return self._sides_px[label]
 
     def draw_label(self, rng: np.random.Generator) -> int:
         """Any label that has defects, each as likely."""
@@ -93,16 +90,12 @@ class SiteSource:
     def object_of(self, record: Record) -> Mask:
         """The object in a record's picture."""
         if record.name not in self.objects:
-            rule = self.object_rule
-            self.objects[record.name] = find_object(
-                record.image,
-                threshold=rule.threshold,
-                polarity=rule.polarity,
-                full_share=rule.full_share,
-                least_gap=rule.least_gap,
-                margin_hw=rule.margin_hw,
-            )
+            self.objects[record.name] = find_object(record.image, **self.object_rule.model_dump())
         return self.objects[record.name]
+
+
+def _quantiles(sides_px: list[int]) -> tuple[float, ...]:
+    return tuple(float(q) for q in np.quantile(sides_px, np.linspace(0, 1, 11))) if sides_px else ()
 
 
 def mirror(real: RealSite, rng: np.random.Generator) -> RealSite:

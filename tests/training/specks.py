@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from models.arrays import RgbImage
+from models.manifest import ObjectRule
 from models.steps.pictures import encode_png
 from training.augment import LabelMap
 from training.data import Dataset, Record
-from training.recipes import ObjectRecipe
 from training.sites import SiteSource
 
 LABELS = ("pit", "scratch")
@@ -42,7 +42,7 @@ def draw_source(data: Dataset) -> SiteSource:
         labels=len(data.labels),
         shown_px=SIDE_PX,
         crop_scale=(1.4, 2.6),
-        object_rule=ObjectRecipe(threshold="none"),
+        object_rule=ObjectRule(threshold="none"),
     )
 
 

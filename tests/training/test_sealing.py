@@ -10,17 +10,17 @@ import torch
 
 from models.bundle import open_bundle, read_manifest, verify_bundle
 from models.errors import BundleAltered, BundleMissing
-from models.manifest import GRAPH_FILES
+from models.manifest import GRAPH_FILES, ObjectRule
 from tests.training.specks import write_mask_folder
 from training.data import Dataset, load_dataset, store_samples
 from training.importers import import_folder
 from training.networks.locators import build_locator
 from training.networks.segmenters import Segmenter
-from training.recipes import ObjectRecipe, trial
+from training.recipes import trial
 from training.sealing import draft_bundle, export_run, find_draft, seal_run
 from training.trainers.stages import new_defect_generator, new_mask_generator
 
-RECIPE = replace(trial(), object_rule=ObjectRecipe(threshold="none"))
+RECIPE = replace(trial(), object_rule=ObjectRule(threshold="none"))
 ABOUT: dict[str, Any] = {
     "product": "speck",
     "recipe": "trial",

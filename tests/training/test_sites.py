@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from models.manifest import ObjectRule
 from models.steps.sites import LEAST_SIDE_PX
 from tests.training.specks import HW, draw_source
-from training.recipes import ObjectRecipe
 from training.sites import SiteSource, mirror, real_contrasts, without_defect
 
 
@@ -56,7 +56,9 @@ def test_a_mirrored_site_is_mirrored_in_all_its_parts(source):
 
 
 def test_a_normal_site_lies_around_a_pixel_of_the_object(data):
-    source = replace(draw_source(data), object_rule=ObjectRecipe("none", margin_hw=(0.3, 0.3)))
+    source = replace(
+        draw_source(data), object_rule=ObjectRule(threshold="none", margin_hw=(0.3, 0.3))
+    )
     rng = np.random.default_rng(0)
 
     for site in (source.draw_normal(0, rng) for _ in range(40)):
@@ -115,7 +117,7 @@ def test_the_object_of_each_record_is_its_own(data):
     dark = replace(data.val_normals[0], name="dark.png", image=np.zeros((*HW, 3), np.uint8))
     half = replace(dark, name="half.png", image=dark.image.copy())
     half.image[:, 64:] = 255
-    source = replace(draw_source(data), object_rule=ObjectRecipe("otsu"))
+    source = replace(draw_source(data), object_rule=ObjectRule(threshold="otsu"))
 
     assert source.object_of(dark).all()
     assert not source.object_of(half)[:, :60].any()

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from models.errors import FlawsmithError
+from models.manifest import ObjectRule
 from tests.training.specks import SIDE_PX
 from training.data import store_samples
 from training.importers import import_folder
-from training.recipes import ObjectRecipe, Recipe, Schedule, trial
+from training.recipes import Recipe, Schedule, trial
 from training.trainers.stages import (
     STAGES,
     fit_stages,
@@ -34,7 +35,7 @@ LOADERS = {
 
 def quick_recipe() -> Recipe:
     """The trial's networks, two steps each; the pictures have no background."""
-    recipe = replace(trial(), object_rule=ObjectRecipe(threshold="none"))
+    recipe = replace(trial(), object_rule=ObjectRule(threshold="none"))
     schedule = Schedule(steps=2, batch=2, learning_rate=1e-3, validate_every=2)
     changes = {stage: replace(getattr(recipe, stage), schedule=schedule) for stage in STAGES}
     return replace(recipe, **changes)
