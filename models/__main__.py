@@ -24,7 +24,10 @@ from models.bundle import (
 )
 from models.detection import Crop, Defect, Detection, detect
 from models.errors import FlawsmithError, ParameterInvalid
+from models.manifest import Manifest
 from models.session import Device
+from models.steps.contexts import read_contexts
+from models.steps.controls import parse_shares
 from models.steps.outlines import Region
 from models.steps.pictures import (
     Picture,
@@ -52,10 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def inspect(given: argparse.Namespace) -> None:
-    """List the bundles, or print one manifest."""
+    """List the bundles, or print one manifest, its fingerprints and contexts as their numbers."""
     if given.product:
         folder = find_bundle(given.bundles, given.product, given.version)
-        print(read_manifest(folder).model_dump_json(indent=2))
+        print(json.dumps(_describe_manifest(read_manifest(folder)), indent=2))
         return
     for product, versions in find_bundles(given.bundles).items():
         for version, folder in versions.items():
@@ -102,7 +105,10 @@ def synthesize_from_file(given: argparse.Namespace) -> None:
         count=given.count,
         defects=given.defects,
         label=given.label,
+        labels=parse_shares(given.labels) if given.labels else None,
         region=tuple(given.region) if given.region else None,
+        size_px=tuple(given.size_px) if given.size_px else None,
+        contrast=tuple(given.contrast) if given.contrast else None,
         mask=mask,
     )
     described = []
@@ -142,6 +148,14 @@ def _require_own_stems(paths: list[Path]) -> None:
     if len(stems) < len(paths):
         (stem, _), *_ = stems.most_common(1)
         raise ParameterInvalid("pictures", f"more than one would be written to {stem}.json")
+
+
+def _describe_manifest(manifest: Manifest) -> dict[str, Any]:
+    described = manifest.model_dump(mode="json")
+    for shape in described["synthesis"]["shapes"].values():
+        shape["fingerprints"] = len(shape["fingerprints"])
+        shape["contexts"] = len(read_contexts(shape["contexts"]))
+    return described
 
 
 def _name_bundle(bundle: Bundle) -> dict[str, Any]:
@@ -247,8 +261,20 @@ def _add_synthesize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--defects", type=int, default=1)
-    parser.add_argument("--label")
+    parser.add_argument("--label", help="type of defect; any unless named")
+    parser.add_argument("--labels", help="pitting:3,scratch:1: shares of types, in place of one")
     parser.add_argument("--region", type=int, nargs=4, metavar=("X", "Y", "WIDTH", "HEIGHT"))
+    bounds = ("LEAST", "MOST")
+    parser.add_argument(
+        "--size-px", type=int, nargs=2, metavar=bounds, help="longest side of a defect's box, px"
+    )
+    parser.add_argument(
+        "--contrast",
+        type=float,
+        nargs=2,
+        metavar=bounds,
+        help="mean change inside a defect, grey levels of 255",
+    )
 
 
 if __name__ == "__main__":

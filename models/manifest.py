@@ -20,6 +20,10 @@ GRAPH_FILES = ("mask_generator.onnx", "defect_generator.onnx", "locator.onnx", "
 Score = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Version = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+){0,2}$")]
+Fingerprint = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{683}=$")]
+"""512 bytes as base64: see `models/steps/copies.py`."""
+Contexts = Annotated[str, Field(pattern=r"^([A-Za-z0-9+/]{144})*$")]
+"""Rows of 108 bytes as base64, 144 letters each: see `models/steps/contexts.py`."""
 
 
 class Frozen(BaseModel):
@@ -97,6 +101,13 @@ class LabelShape(Frozen):
     sides_px: tuple[float, ...] = Field(min_length=2, description="quantiles of the longest side")
     min_area_px: float = Field(gt=0.0)
     min_contrast: float = Field(gt=0.0, description="least visible change, grey levels of 255")
+    fingerprints: tuple[Fingerprint, ...] = Field(
+        default=(), max_length=256, description="training defects, of which no copy is made"
+    )
+    contexts: Contexts = Field(default="", description="what surrounds training defects")
+    copy_similarity: Score = Field(
+        default=1.0, description="likeness to a training defect, above which one is its copy"
+    )
 
 
 class ObjectRule(Frozen):
@@ -119,6 +130,9 @@ class SynthesisParams(Frozen):
     mask_threshold: Score = Field(default=0.5, description="soft mask from which a pixel is defect")
     feather_px: float = Field(gt=0.0, description="width of the blend inside the mask, crop pixels")
     max_attempts: int = Field(gt=0, description="draws for one defect before giving up")
+    site_candidates: int = Field(
+        default=1, ge=1, description="places of which the one most like real ones is taken"
+    )
     shapes: dict[str, LabelShape]
 
 

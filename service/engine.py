@@ -10,8 +10,10 @@ that overload can never pile up behind the door.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TypeVar
@@ -19,9 +21,12 @@ from typing import TypeVar
 from models.errors import DeviceLost, FlawsmithError
 from service.telemetry import Telemetry, Trace
 
+Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 LOST_FOR_S = 30.0
 """A lost device makes the service not ready for so long; then traffic may try it again."""
+AHEAD = min(4, os.cpu_count() or 1)
+"""Items of one request that are spread at once, and threads that all requests' items share."""
 
 
 class ServiceBusy(FlawsmithError):
@@ -47,6 +52,7 @@ class Engine:
         self._taken = 0
         self._workers = asyncio.Semaphore(workers)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="engine")
+        self._spreading = ThreadPoolExecutor(AHEAD, thread_name_prefix="spread")
         self._telemetry = telemetry
         self._clock_s = clock_s
         self._draining_since_s: float | None = None
@@ -84,6 +90,21 @@ class Engine:
             raise
         self._device_lost_since_s = None
         return answer
+
+    def spread(
+        self, items: Iterable[Item], *works: Callable[[Item], Answer]
+    ) -> Iterator[tuple[Item, list[Future[Answer]]]]:
+        """Each item with every work on it begun, in order; for a worker's thread.
+
+        AHEAD items are begun before the first is handed out: while their works are done in
+        threads of their own, the worker makes the next item.
+        """
+        begun: deque[tuple[Item, list[Future[Answer]]]] = deque()
+        for item in items:
+            begun.append((item, [self._spreading.submit(work, item) for work in works]))
+            if len(begun) == AHEAD:
+                yield begun.popleft()
+        yield from begun
 
     async def _take_worker(self, trace: Trace) -> None:
         self._telemetry.queued.inc()
@@ -142,3 +163,4 @@ class Engine:
         """Let go of the threads; one at work ends with its work."""
         self.drain()
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._spreading.shutdown(wait=False)

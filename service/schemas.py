@@ -12,8 +12,8 @@ from pydantic_core import PydanticCustomError
 
 from models.detection import Crop, Defect
 from models.manifest import Manifest
+from models.steps.drafts import SyntheticDefect
 from models.steps.outlines import MinAreaRect, Polygon, Region
-from models.synthesis import SyntheticDefect
 
 Point = tuple[float, float]
 Box = tuple[int, int, int, int]

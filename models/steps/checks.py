@@ -10,8 +10,8 @@ from models.errors import MaskMismatch
 
 MAX_CLIENT_REGIONS = 64
 """Each region of a client's mask is painted by runs of its own: more are refused beforehand."""
-MAX_CLIENT_SIDE_PX = 1024
-"""A region is painted in a square of floats around it, so its longest side bounds the memory."""
+MAX_DEFECT_SIDE_PX = 1024
+"""A defect is painted in a square of floats around it, so its longest side bounds the memory."""
 MAX_CLIENT_EDGES = 100_000
 """Pixel edges of a mask, whose tracing takes about a microsecond each."""
 
@@ -52,7 +52,7 @@ def require_client_mask(mask: Mask, hw: tuple[int, int]) -> None:
     edges = np.count_nonzero(mask[1:] ^ mask[:-1]) + np.count_nonzero(mask[:, 1:] ^ mask[:, :-1])
     for what, found, most in (
         ("4-connected regions", count - 1, MAX_CLIENT_REGIONS),
-        ("px on the longest side of a region", int(sides_px.max()), MAX_CLIENT_SIDE_PX),
+        ("px on the longest side of a region", int(sides_px.max()), MAX_DEFECT_SIDE_PX),
         ("pixel edges", edges, MAX_CLIENT_EDGES),
     ):
         if found > most:

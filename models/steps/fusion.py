@@ -11,22 +11,34 @@ from models.arrays import Mask, Pixels, Scores
 Foreground = NDArray[np.float32]
 """(H, W, 3) float32 in 0..1: what the defect generator paints."""
 
+LEAST_CHANGE = 0.1
+"""Grey levels; less has no pattern of its own that could be made stronger."""
+
 
 def feather(mask: Mask, width_px: float) -> Scores:
     """0 outside a mask, rising to 1 over `width_px` inside it; at least 1/2 on its rim."""
     depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
-    rising = np.clip(0.5 + 0.5 * (depth - 1) / max(width_px - 1, 1e-6), 0.0, 1.0)
+    rising = np.clip(depth / max(width_px, 1.0), 0.5, 1.0)
     return np.where(mask, rising, 0.0).astype(np.float32)
 
 
-def fuse(background: Pixels, foreground: Foreground, alpha: Scores, mask: Mask) -> Pixels:
+def fuse(
+    background: Pixels,
+    foreground: Foreground,
+    alpha: Scores,
+    mask: Mask,
+    *,
+    asked_contrast: float | None = None,
+) -> Pixels:
     """background (1 - alpha) + foreground alpha inside the mask; outside, the background itself.
 
     Works at the background's own depth and channels: a grey background takes the foreground's
     luminance, a 16-bit one its full range. Nothing outside the mask is computed, so it is the same
-    bit for bit.
+    bit for bit. Where a contrast is asked for, the change from the background is scaled by the one
+    factor that reaches it; black and white still bound it.
 
     Shapes: background (H, W) or (H, W, 3); foreground (H, W, 3); alpha and mask (H, W).
+    Units:  asked_contrast in grey levels of 255, as `contrast` measures it.
     Source: patent "A defect image generation method", fusion of normal image, mask, foreground.
     """
     fused = background.copy()
@@ -37,7 +49,12 @@ def fuse(background: Pixels, foreground: Foreground, alpha: Scores, mask: Mask) 
         painted = painted @ np.array([0.299, 0.587, 0.114], np.float32)
     else:
         share = share[:, None]
-    blended = background[mask] * (1.0 - share) + painted * share
+    covered = background[mask]
+    blended = covered * (1.0 - share) + painted * share
+    if asked_contrast is not None:
+        change = blended - covered
+        reached = max(float(np.abs(change).mean()) * 255.0 / white, LEAST_CHANGE)
+        blended = covered + change * (asked_contrast / reached)
     fused[mask] = np.clip(np.rint(blended), 0, white).astype(background.dtype)
     return fused
 

@@ -64,8 +64,8 @@ def _shrink(image: RgbImage) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     factor = min(1.0, WORKING_SIDE_PX / max(height, width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _gap(gray: NDArray[np.uint8], part: Mask) -> float:

@@ -87,6 +87,21 @@ def _measure_region(mask: Mask, frame_xy: tuple[int, int], centroid_xy: Points) 
     )
 
 
+def place_region(region: Region, offset_xy: tuple[int, int], hw: tuple[int, int]) -> Mask:
+    """The region's pixels in a canvas whose top left corner lies there in the frame.
+
+    What lies outside the canvas is cut off.
+    """
+    canvas = np.zeros(hw, bool)
+    x, y = region.x - offset_xy[0], region.y - offset_xy[1]
+    height, width = region.mask.shape
+    rows, columns = slice(max(0, y), max(0, y + height)), slice(max(0, x), max(0, x + width))
+    there = canvas[rows, columns]
+    top, left = max(0, -y), max(0, -x)
+    there[...] = region.mask[top : top + there.shape[0], left : left + there.shape[1]]
+    return canvas
+
+
 def bridge_diagonals(mask: Mask) -> Mask:
     """A mask in which nothing hangs together by a corner alone: a pixel is added at each.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,13 +34,20 @@ class Site:
         """log2 of picture pixels per generator pixel, a condition of both generators."""
         return np.float32(np.log2(self.window.side_px / self.image.shape[0]))
 
-    def conditions(self, label: int) -> dict[str, NDArray[Any]]:
-        """What both generators are told of a site, a batch of one: image, label, scale."""
-        return {
-            "image": self.image[None],
-            "label": np.array([label], np.int64),
-            "scale": np.array([self.scale], np.float32),
-        }
+    def has_room(self, longest_px: int) -> bool:
+        """Whether a defect as long as that, in the middle, lies on allowed pixels alone."""
+        side = self.object.shape[0]
+        margin = max(0, (side - round(side * longest_px / self.window.side_px)) // 2)
+        return bool(self.object[margin : side - margin, margin : side - margin].all())
+
+
+def conditions_of(sites: Sequence[Site], labels: Sequence[int]) -> dict[str, NDArray[Any]]:
+    """What both generators are told of a batch of sites: image, label, scale."""
+    return {
+        "image": np.stack([site.image for site in sites]),
+        "label": np.array(labels, np.int64),
+        "scale": np.array([site.scale for site in sites], np.float32),
+    }
 
 
 def allow_box(box: tuple[int, int, int, int], hw: tuple[int, int]) -> Mask:
@@ -57,12 +65,37 @@ def allow_box(box: tuple[int, int, int, int], hw: tuple[int, int]) -> Mask:
     return allowed
 
 
+def draw_defect_side_px(
+    sides_px: tuple[float, ...],
+    rng: np.random.Generator,
+    within_px: tuple[int, int] | None = None,
+) -> float:
+    """A longest side from the quantiles of real defects', cut to a range where one is given.
+
+    A range that holds no real side is drawn from evenly; a side in a range is a whole number.
+    """
+    shares = np.linspace(0, 1, len(sides_px))
+    if within_px is None:
+        return float(np.interp(rng.random(), shares, sides_px))
+    least, most = np.interp(within_px, sides_px, shares)
+    if least == most:
+        return float(round(rng.uniform(*within_px)))
+    drawn = float(np.interp(rng.uniform(least, most), shares, sides_px))
+    return float(np.clip(round(drawn), *within_px))
+
+
+def site_side_px(
+    defect_px: float, crop_scale: tuple[float, float], rng: np.random.Generator
+) -> int:
+    """A window's side for a defect of that longest side, with surroundings to be painted into."""
+    return max(LEAST_SIDE_PX, round(defect_px * rng.uniform(*crop_scale)))
+
+
 def draw_site_side_px(
     sides_px: tuple[float, ...], crop_scale: tuple[float, float], rng: np.random.Generator
 ) -> int:
     """A window's side for a defect drawn from the quantiles of real defects' longest sides."""
-    side_px = np.interp(rng.random(), np.linspace(0, 1, len(sides_px)), sides_px)
-    return max(LEAST_SIDE_PX, round(float(side_px) * rng.uniform(*crop_scale)))
+    return site_side_px(draw_defect_side_px(sides_px, rng), crop_scale, rng)
 
 
 def draw_site_center(allowed: Mask, rng: np.random.Generator) -> tuple[float, float]:
@@ -70,7 +103,8 @@ def draw_site_center(allowed: Mask, rng: np.random.Generator) -> tuple[float, fl
 
     Shapes: allowed (H, W), with at least one True.
     """
-    rows = np.cumsum(np.count_nonzero(allowed, axis=1))
+    counts = cv2.reduce(allowed.view(np.uint8), 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)
+    rows = np.cumsum(counts, dtype=np.int64)
     nth = int(rng.integers(rows[-1]))
     row = int(np.searchsorted(rows, nth, side="right"))
     before = int(rows[row - 1]) if row else 0
@@ -84,8 +118,8 @@ def cut_site(
     """The square of `side_px` around a point, shown to the generators at `shown_px`."""
     window = window_around(center_xy, side_px, image.shape[:2])
     shown = resize_crop(cut_crop(image, window), shown_px)
-    share = resize_crop(cut_crop(as_bytes(allowed), window), shown_px)
-    return Site(window, shown, share > 127)
+    inside = cut_crop(allowed.view(np.uint8), window) * np.uint8(255)
+    return Site(window, shown, resize_crop(inside, shown_px) > 127)
 
 
 def enlarge(values: NDArray[np.float32], side_px: int) -> NDArray[np.float32]:

@@ -12,7 +12,6 @@ import pytest
 from models.__main__ import draw_overlay, main
 from models.bundle import Bundle
 from models.detection import detect
-from models.manifest import Manifest
 from models.steps.pictures import (
     Picture,
     PictureLimits,
@@ -166,18 +165,39 @@ def test_synthesize_takes_a_mask_a_label_and_a_region(tiny_root: Path, desk: Pat
     assert free.sum() == free[40:80, 60:120].sum()
 
 
+def test_synthesize_takes_sizes_contrasts_and_shares(tiny_root: Path, desk: Path) -> None:
+    asked = ("--size-px", 20, 22, "--contrast", 30, 40, "--labels", "scratch:2,pit:1")
+
+    status = run(
+        tiny_root, "synthesize", *ON_CPU, desk / "normal.png", *asked, "--count", 6, "--out", desk
+    )
+
+    samples = json.loads((desk / "samples.json").read_text())["samples"]
+    assert status == 0
+    assert {max(sample["defects"][0]["box"][2:]) for sample in samples} <= {20, 21, 22}
+    assert {sample["defects"][0]["label"] for sample in samples} == {"pit", "scratch"}
+
+
 def test_inspect_lists_the_bundles(tiny_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tiny_root, "inspect") == 0
 
     assert capsys.readouterr().out.startswith("tiny 1  pit, scratch  ")
 
 
-def test_inspect_prints_a_manifest(
+def test_inspect_prints_a_manifest_with_numbers_in_place_of_what_was_learned(
     tiny_root: Path, tiny: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tiny_root, "inspect", "--product", "tiny") == 0
 
-    assert Manifest.model_validate_json(capsys.readouterr().out) == tiny.manifest
+    printed, told = json.loads(capsys.readouterr().out), {}
+    expected = tiny.manifest.model_dump(mode="json")
+    for label, shape in printed["synthesis"]["shapes"].items():
+        told[label] = {name: shape.pop(name) for name in ("fingerprints", "contexts")}
+        for name in told[label]:
+            del expected["synthesis"]["shapes"][label][name]
+    assert told["scratch"] == {"fingerprints": 1, "contexts": 2}
+    assert told["pit"] == {"fingerprints": 0, "contexts": 0}
+    assert printed == expected
 
 
 def test_verify_says_that_a_bundle_is_as_it_was_sealed(
@@ -219,6 +239,10 @@ def test_verify_refuses_an_altered_bundle_by_its_file(
         (("synthesize", *ON_CPU, "normal.png", "--count", "0"), "count: "),
         (("synthesize", *ON_CPU, "normal.png", "--defects", "0"), "defects: "),
         (("synthesize", *ON_CPU, "normal.png", "--label", "dent"), "label: "),
+        (("synthesize", *ON_CPU, "normal.png", "--labels", "dent:1"), "labels: "),
+        (("synthesize", *ON_CPU, "normal.png", "--labels", "pit"), "labels: "),
+        (("synthesize", *ON_CPU, "normal.png", "--size-px", "9", "8"), "size_px: "),
+        (("synthesize", *ON_CPU, "normal.png", "--contrast", "0.5", "1"), "contrast: "),
         (("synthesize", *ON_CPU, "normal.png", "--region", "0", "0", "999", "9"), "region: "),
     ],
 )

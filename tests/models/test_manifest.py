@@ -51,6 +51,7 @@ def test_a_label_without_a_shape_is_refused(content: dict[str, Any]) -> None:
         ("limits", "min_side_px", 0),
         ("synthesis", "max_attempts", 0),
         ("synthesis", "feather_px", 0.0),
+        ("synthesis", "site_candidates", 0),
     ],
 )
 def test_a_number_without_a_meaning_is_refused(
@@ -90,4 +91,46 @@ def test_an_unknown_field_is_refused_for_it_may_change_the_meaning(
     content["detection"]["min_confidense"] = 0.5
 
     with pytest.raises(ValidationError, match="min_confidense"):
+        Manifest.model_validate(content)
+
+
+def test_a_manifest_from_before_fingerprints_and_contexts_is_read_and_asks_for_neither(
+    content: dict[str, Any],
+) -> None:
+    del content["synthesis"]["site_candidates"]
+    for shape in content["synthesis"]["shapes"].values():
+        del shape["fingerprints"], shape["copy_similarity"], shape["contexts"]
+
+    synthesis = Manifest.model_validate(content).synthesis
+
+    shape = synthesis.shapes["scratch"]
+    assert (shape.fingerprints, shape.copy_similarity, shape.contexts) == ((), 1.0, "")
+    assert synthesis.site_candidates == 1
+
+
+@pytest.mark.parametrize(
+    "fingerprints",
+    [["AAAA"], ["é" * 684], [1], ["A" * 683 + "="] * 257],
+    ids=["short", "other", "number", "many"],
+)
+def test_fingerprints_that_are_none_or_too_many_are_refused(
+    content: dict[str, Any], fingerprints: list[Any]
+) -> None:
+    content["synthesis"]["shapes"]["pit"]["fingerprints"] = fingerprints
+
+    with pytest.raises(ValidationError, match="fingerprints"):
+        Manifest.model_validate(content)
+
+
+@pytest.mark.parametrize(
+    "contexts",
+    ["A" * 143, "A" * 145, "A" * 143 + "=", "A" * 143 + "é", "A" * 144 + "\n", 1, ["A" * 144]],
+    ids=["short", "long", "padded", "other", "line", "number", "list"],
+)
+def test_contexts_that_are_not_whole_rows_are_refused(
+    content: dict[str, Any], contexts: object
+) -> None:
+    content["synthesis"]["shapes"]["pit"]["contexts"] = contexts
+
+    with pytest.raises(ValidationError, match=r"shapes\.pit\.contexts"):
         Manifest.model_validate(content)

@@ -10,16 +10,23 @@ import numpy as np
 import pytest
 
 from models.arrays import Mask, Pixels
-from models.bundle import Bundle
+from models.attempts import Plan
+from models.bundle import SHIPPED, Bundle, find_bundle, open_bundle
 from models.errors import MaskMismatch, ParameterInvalid, PictureTooLarge, PictureTooSmall
+from models.session import Device
+from models.steps.copies import similarity, take_fingerprint, write_fingerprints
+from models.steps.drafts import Draft
 from models.steps.fusion import contrast
 from models.steps.outlines import fill_polygon
 from models.steps.pictures import Picture
 from models.synthesis import (
+    BATCH,
     SynthesisRequest,
     Synthesizer,
     Synthetic,
     find_allowed,
+    make_defects,
+    plan_samples,
     synthesize,
 )
 
@@ -168,7 +175,49 @@ def test_one_normal_picture_gets_many_different_masks(synthesizer: Synthesizer) 
     assert len({sample.defects[0].region.area_px for sample in samples}) > 3
 
 
-def test_samples_are_made_one_by_one_as_they_are_taken(synthesizer: Synthesizer) -> None:
+def test_a_sample_is_the_same_in_any_batch(synthesizer: Synthesizer) -> None:
+    wishes = {"size_px": (9, 40), "contrast": (5.0, 60.0), "labels": {"pit": 1.0, "scratch": 3.0}}
+    request = SynthesisRequest(seed=0, count=2 * BATCH + 1, defects=2, **wishes)  # type: ignore[arg-type]
+
+    samples = list(synthesize(plate(), request, synthesizer))
+
+    assert any(sample.rejected for sample in samples)
+    for sample in samples:
+        alone = one(plate(), replace(request, seed=sample.seed, count=1), synthesizer)
+        np.testing.assert_array_equal(sample.pixels, alone.pixels)
+        np.testing.assert_array_equal(sample.mask, alone.mask)
+        assert sample.rejected == alone.rejected
+
+
+@pytest.mark.parametrize("product", ["ball-screw", "brushed-plate"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_shipped_graphs_answer_the_same_bits_in_a_batch_of_any_size(
+    product: str, threads: int
+) -> None:
+    shipped = open_bundle(find_bundle(SHIPPED, product), Device("cpu", threads)).synthesizer
+    pixels = np.random.default_rng(0).integers(60, 200, (300, 400, 3), np.uint8)
+    request = SynthesisRequest(seed=0, region=(0, 0, 400, 300))
+    plan = plan_samples(Picture(pixels), request, shipped)
+
+    alone, together = (drafts_of(8, plan, shipped, size) for size in (1, 8))
+    odd = drafts_of(8, plan, shipped, 3)
+
+    for first, second, third in zip(alone, together, odd, strict=True):
+        for other in (second, third):
+            assert first.rejected == other.rejected
+            assert [d.region.box for d in first.defects] == [d.region.box for d in other.defects]
+            for one_paint, other_paint in zip(first.painted, other.painted, strict=True):
+                np.testing.assert_array_equal(one_paint, other_paint)
+
+
+def drafts_of(count: int, plan: Plan, synthesizer: Synthesizer, batch: int) -> list[Draft]:
+    drafts = [Draft(seed, np.random.default_rng(seed)) for seed in range(count)]
+    for start in range(0, count, batch):
+        make_defects(drafts[start : start + batch], plan, synthesizer)
+    return drafts
+
+
+def test_samples_are_made_batch_by_batch_as_they_are_taken(synthesizer: Synthesizer) -> None:
     endless = synthesize(plate(), SynthesisRequest(seed=0, count=10**12), synthesizer)
 
     assert [sample.seed for sample in islice(endless, 2)] == [0, 1]
@@ -297,6 +346,104 @@ def test_the_smallest_pictures_get_their_defect_too(
     require_identity_outside(sample, picture.pixels)
 
 
+@pytest.mark.parametrize("size_px", [(3, 3), (10, 12), (30, 60), (120, 158)])
+def test_a_defects_longest_side_is_exactly_in_the_range(
+    synthesizer: Synthesizer, size_px: tuple[int, int]
+) -> None:
+    picture = Picture(np.random.default_rng(0).integers(150, 250, (160, 240, 3), np.uint8))
+    request = SynthesisRequest(0, count=6, size_px=size_px)
+
+    sides = [
+        max(sample.defects[0].region.box[2:])
+        for sample in synthesize(picture, request, synthesizer)
+    ]
+
+    assert all(size_px[0] <= side <= size_px[1] for side in sides)
+
+
+@pytest.mark.parametrize(("dtype", "channels"), KINDS)
+def test_a_defects_contrast_is_in_the_range_at_any_depth(
+    synthesizer: Synthesizer, dtype: str, channels: tuple[int, ...]
+) -> None:
+    picture = plate(dtype, channels)
+    request = SynthesisRequest(0, count=6, contrast=(10.0, 20.0))
+
+    samples = list(synthesize(picture, request, synthesizer))
+
+    reached = [contrast(picture.pixels, sample.pixels, sample.mask) for sample in samples]
+    assert all(9.5 <= change <= 20.5 for change in reached)
+    assert max(reached) - min(reached) > 2
+    for sample in samples:
+        require_identity_outside(sample, picture.pixels)
+
+
+def test_a_contrast_that_the_ground_cannot_give_is_drawn_again_and_counted(
+    synthesizer: Synthesizer,
+) -> None:
+    pixels = np.full((160, 240, 3), 40, np.uint8)
+    pixels[:, 120:] = 200
+    request = SynthesisRequest(0, count=8, region=(0, 0, 240, 160), contrast=(100.0, 150.0))
+
+    samples = list(synthesize(Picture(pixels), request, synthesizer))
+
+    rejected = sum((sample.rejected for sample in samples), Counter())
+    assert rejected["contrast"] > 0
+    assert not any(sample.mask[:, :110].any() for sample in samples)
+
+
+def test_labels_come_in_the_shares_that_are_asked_for(synthesizer: Synthesizer) -> None:
+    request = SynthesisRequest(0, count=60, labels={"pit": 3.0, "scratch": 1.0})
+
+    drawn = Counter(s.defects[0].label for s in synthesize(plate(), request, synthesizer))
+
+    assert drawn["pit"] == pytest.approx(45, abs=10)
+    assert drawn["scratch"] == 60 - drawn["pit"]
+
+
+def test_a_clients_mask_takes_a_contrast_and_shares(synthesizer: Synthesizer) -> None:
+    mask = box_mask((50, 50, 12, 9), (120, 80, 20, 4))
+    request = SynthesisRequest(4, mask=mask, contrast=(8.0, 9.0), labels={"scratch": 1.0})
+
+    sample = one(plate(), request, synthesizer)
+
+    assert {defect.label for defect in sample.defects} == {"scratch"}
+    assert 7.5 <= contrast(plate().pixels, sample.pixels, mask) <= 9.5
+
+
+def test_a_near_copy_of_a_training_defect_is_drawn_again_and_counted(
+    synthesizer: Synthesizer,
+) -> None:
+    request = SynthesisRequest(0, count=6, label="pit")
+    first = one(plate(), replace(request, count=1), synthesizer)
+    taken = take_fingerprint(plate().pixels, first.pixels, first.mask)
+    shapes = dict(synthesizer.params.shapes)
+    known = {"fingerprints": write_fingerprints(taken[None]), "copy_similarity": 0.995}
+    shapes["pit"] = shapes["pit"].model_copy(update=known)
+    params = synthesizer.params.model_copy(update={"shapes": shapes})
+
+    samples = list(synthesize(plate(), request, replace(synthesizer, params=params)))
+
+    assert sum(sample.rejected["copy"] for sample in samples) > 0
+    for sample in samples:
+        made = take_fingerprint(plate().pixels, sample.pixels, sample.mask)
+        assert similarity(made[None], taken[None]).max() <= 0.995
+
+
+def test_one_sample_that_cannot_be_made_leaves_those_before_it(synthesizer: Synthesizer) -> None:
+    pixels = np.zeros((160, 240, 3), np.uint8)
+    pixels[:, 200:] = 200
+    params = synthesizer.params.model_copy(update={"max_attempts": 2})
+    request = SynthesisRequest(0, count=40, region=(0, 0, 240, 160))
+
+    samples = synthesize(Picture(pixels), request, replace(synthesizer, params=params))
+    made = []
+    with pytest.raises(ParameterInvalid, match="in 2 draws"):
+        made.extend(iter(samples.__next__, None))
+
+    assert len(made) > 0
+    assert [sample.seed for sample in made] == list(range(len(made)))
+
+
 def test_a_sites_size_follows_the_labels_shape(synthesizer: Synthesizer) -> None:
     shape = synthesizer.params.shapes["pit"].model_copy(update={"sides_px": (60.0, 70.0)})
     params = synthesizer.params.model_copy(update={"shapes": {"pit": shape, "scratch": shape}})
@@ -318,6 +465,13 @@ def test_a_sites_size_follows_the_labels_shape(synthesizer: Synthesizer) -> None
         ({"region": (0, 0, 0, 5)}, "region"),
         ({"region": (200, 0, 41, 5)}, "region"),
         ({"region": (-1, 0, 5, 5)}, "region"),
+        ({"labels": {"dent": 1.0}}, "labels"),
+        ({"labels": {"pit": 1.0}, "label": "pit"}, "labels"),
+        ({"size_px": (9, 8)}, "size_px"),
+        ({"size_px": (9, 159)}, "size_px"),
+        ({"size_px": (30, 40), "region": (50, 50, 20, 20)}, "size_px"),
+        ({"contrast": (9.0, 8.0)}, "contrast"),
+        ({"contrast": (0.5, 1.5)}, "contrast"),
     ],
 )
 def test_what_cannot_be_met_is_refused_at_the_call_by_name(
@@ -368,9 +522,11 @@ def test_a_picture_beyond_the_bundles_limits_is_refused_at_the_call(
 
 
 @pytest.mark.parametrize(
-    "asked", [{"region": (0, 0, 9, 9)}, {"defects": 2}], ids=["region", "defects"]
+    "asked",
+    [{"region": (0, 0, 9, 9)}, {"defects": 2}, {"size_px": (3, 9)}],
+    ids=["region", "defects", "size_px"],
 )
-def test_a_place_or_a_number_beside_a_mask_is_refused(
+def test_a_place_a_size_or_a_number_beside_a_mask_is_refused(
     synthesizer: Synthesizer, asked: dict[str, Any]
 ) -> None:
     mask = box_mask((40, 40, 6, 6))

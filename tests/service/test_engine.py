@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from contextlib import ExitStack
 
 import pytest
 
 from models.errors import DeviceLost
-from service.engine import LOST_FOR_S, Engine, ServiceBusy, ServiceDraining
+from service.engine import AHEAD, LOST_FOR_S, Engine, ServiceBusy, ServiceDraining
 from service.telemetry import Telemetry, Trace
 
 
@@ -83,6 +84,36 @@ def test_a_worker_stays_taken_until_its_work_is_really_done(engine):
     asyncio.run(journey())
 
     assert order == ["abandoned", "second"]
+
+
+def test_works_on_items_are_done_in_other_threads_and_come_in_order(engine):
+    def slow_first(item):
+        time.sleep(0.05 if item == 0 else 0)
+        return item, threading.current_thread().name
+
+    spread = list(engine.spread(range(9), slow_first, str))
+
+    assert [item for item, _ in spread] == list(range(9))
+    assert [works[0].result()[0] for _, works in spread] == list(range(9))
+    assert [works[1].result() for _, works in spread] == [str(item) for item in range(9)]
+    assert all(works[0].result()[1].startswith("spread") for _, works in spread)
+
+
+def test_only_a_few_items_are_made_ahead(engine):
+    made = []
+
+    spread = engine.spread((made.append(item) or item for item in range(50)), str)
+    next(spread)
+
+    assert made == list(range(AHEAD))
+
+
+def test_a_work_that_fails_is_told_where_its_item_comes(engine):
+    first, second = engine.spread(["1", "x"], int)
+
+    assert first[1][0].result() == 1
+    with pytest.raises(ValueError, match="x"):
+        second[1][0].result()
 
 
 def test_the_time_in_the_queue_is_measured(engine):

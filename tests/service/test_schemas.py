@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from models.detection import Crop, Defect
+from models.steps.drafts import SyntheticDefect
 from models.steps.outlines import find_regions
-from models.synthesis import SyntheticDefect
 from service.schemas import (
     CocoAnnotationOut,
     CocoImageOut,

@@ -7,7 +7,7 @@ from models.arrays import Mask
 from models.errors import MaskMismatch
 from models.steps.checks import (
     MAX_CLIENT_REGIONS,
-    MAX_CLIENT_SIDE_PX,
+    MAX_DEFECT_SIDE_PX,
     largest_part,
     objection_to,
     require_client_mask,
@@ -116,12 +116,12 @@ def test_a_clients_mask_of_nothing_is_refused() -> None:
 
 
 def test_a_clients_region_that_is_too_long_or_too_ragged_is_refused() -> None:
-    long = np.zeros((4, MAX_CLIENT_SIDE_PX + 1), bool)
+    long = np.zeros((4, MAX_DEFECT_SIDE_PX + 1), bool)
     long[1] = True
     ragged = np.ones((1000, 1000), bool)
     ragged[1::2, 1::2] = False
 
     with pytest.raises(MaskMismatch, match="1025 px on the longest side"):
-        require_client_mask(long, (4, MAX_CLIENT_SIDE_PX + 1))
+        require_client_mask(long, (4, MAX_DEFECT_SIDE_PX + 1))
     with pytest.raises(MaskMismatch, match="pixel edges"):
         require_client_mask(ragged, (1000, 1000))

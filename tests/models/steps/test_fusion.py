@@ -135,3 +135,39 @@ def test_what_changes_outside_the_mask_is_no_contrast() -> None:
 
     assert contrast(before, after, square()) == 0.0
     assert contrast(before, after, np.zeros((20, 24), bool)) == 0.0
+
+
+@pytest.mark.parametrize(("dtype", "channels"), KINDS)
+@pytest.mark.parametrize("asked", [3.0, 20.0, 60.0])
+def test_the_change_is_scaled_to_the_contrast_that_is_asked_for(
+    dtype: str, channels: tuple[int, ...], asked: float
+) -> None:
+    before = (background(dtype, channels) // 4 + 3 * (np.iinfo(dtype).max // 8)).astype(dtype)
+
+    after = darker(before, asked)
+
+    assert contrast(before, after, square()) == pytest.approx(asked, abs=0.5)
+    np.testing.assert_array_equal(after[~square()], before[~square()])
+    assert (after <= before).all()
+
+
+def test_black_bounds_the_contrast_that_can_be_reached() -> None:
+    before = np.full((20, 24), 30, np.uint8)
+
+    assert contrast(before, darker(before, 90.0), square()) == 30
+
+
+def test_what_changes_nothing_is_not_blown_up() -> None:
+    before = np.full((20, 24), 100, np.uint8)
+    foreground = np.full((20, 24, 3), 100 / 255, np.float32)
+    share = np.ones((20, 24), np.float32)
+
+    after = fuse(before, foreground, share, square(), asked_contrast=50.0)
+
+    assert contrast(before, after, square()) < 1
+
+
+def darker(before: Pixels, asked: float) -> Pixels:
+    black = np.zeros((20, 24, 3), np.float32)
+    share = np.full((20, 24), 0.1, np.float32)
+    return fuse(before, black, share, square(), asked_contrast=asked)

@@ -13,6 +13,7 @@ from models.steps.outlines import (
     bridge_diagonals,
     fill_polygon,
     find_regions,
+    place_region,
     smallest_rectangle,
     trace_polygon,
 )
@@ -191,3 +192,16 @@ def test_a_mask_without_corners_that_touch_is_left_alone():
     mask[6:, 6:] = True
 
     assert np.array_equal(bridge_diagonals(mask), mask)
+
+
+@pytest.mark.parametrize("offset_xy", [(0, 0), (3, 2), (-2, -3), (6, 5), (7, 0), (40, 40)])
+def test_a_region_is_placed_where_a_canvas_sees_it(offset_xy: tuple[int, int]) -> None:
+    frame = np.zeros((20, 20), bool)
+    frame[4:8, 3:9] = as_mask("######", "#..#.#", "#..###", "####..")
+    (region,) = find_regions(frame)
+
+    placed = place_region(region, offset_xy, (7, 8))
+
+    x, y = offset_xy
+    seen = np.pad(frame, 50)[50 + y : 57 + y, 50 + x : 58 + x]
+    np.testing.assert_array_equal(placed, seen)

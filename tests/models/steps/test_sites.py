@@ -12,7 +12,9 @@ from models.steps.sites import (
     Site,
     allow_box,
     as_bytes,
+    conditions_of,
     cut_site,
+    draw_defect_side_px,
     draw_site_center,
     draw_site_side_px,
     enlarge,
@@ -87,23 +89,57 @@ def test_the_generators_always_see_their_own_side_and_are_told_the_scale(
     assert site.scale.dtype == np.float32
 
 
-def test_what_a_generator_is_told_is_a_batch_of_one() -> None:
-    site = Site(Window(0, 0, 64), np.zeros((32, 32, 3), np.uint8), np.ones((32, 32), bool))
+def test_generators_are_told_of_several_sites_at_once() -> None:
+    sites = [
+        Site(
+            Window(0, 0, side_px), np.full((32, 32, 3), side_px, np.uint8), np.ones((32, 32), bool)
+        )
+        for side_px in (64, 16, 32)
+    ]
 
-    told = site.conditions(3)
+    told = conditions_of(sites, [3, 0, 1])
 
-    assert {name: value.shape for name, value in told.items()} == {
-        "image": (1, 32, 32, 3),
-        "label": (1,),
-        "scale": (1,),
+    assert {name: (value.shape, value.dtype.name) for name, value in told.items()} == {
+        "image": ((3, 32, 32, 3), "uint8"),
+        "label": ((3,), "int64"),
+        "scale": ((3,), "float32"),
     }
-    assert {name: value.dtype.name for name, value in told.items()} == {
-        "image": "uint8",
-        "label": "int64",
-        "scale": "float32",
-    }
-    assert told["label"].item() == 3
-    assert told["scale"].item() == 1.0
+    assert told["label"].tolist() == [3, 0, 1]
+    assert told["scale"].tolist() == [1.0, -1.0, 0.0]
+    assert told["image"][:, 0, 0, 0].tolist() == [64, 16, 32]
+
+
+REAL_PX = (10.0, 20.0, 40.0)
+
+
+def test_a_range_cuts_the_real_sizes() -> None:
+    free = [draw_defect_side_px(REAL_PX, rng(seed)) for seed in range(2000)]
+    asked = [draw_defect_side_px(REAL_PX, rng(seed), (15, 30)) for seed in range(2000)]
+
+    assert set(asked) == {float(side) for side in range(15, 31)}
+    expected = np.median([side for side in free if 15 <= side <= 30])
+    assert np.median(asked) == pytest.approx(expected, abs=1)
+
+
+def test_a_range_that_reaches_beyond_the_real_sizes_ends_with_them() -> None:
+    asked = [draw_defect_side_px(REAL_PX, rng(seed), (30, 400)) for seed in range(300)]
+
+    assert (min(asked), max(asked)) == (30, 40)
+
+
+@pytest.mark.parametrize("within_px", [(50, 90), (2, 6), (100, 100), (20, 20)])
+def test_a_range_that_holds_no_real_size_is_drawn_from_evenly(within_px: tuple[int, int]) -> None:
+    asked = [draw_defect_side_px(REAL_PX, rng(seed), within_px) for seed in range(800)]
+
+    assert (min(asked), max(asked)) == within_px
+    assert np.mean(asked) == pytest.approx(np.mean(within_px), abs=2)
+
+
+def test_defects_that_were_all_of_one_size_still_follow_a_range() -> None:
+    equal = (18.0,) * 11
+
+    assert {draw_defect_side_px(equal, rng(seed), (10, 30)) for seed in range(50)} == {18.0}
+    assert {draw_defect_side_px(equal, rng(seed), (40, 41)) for seed in range(50)} == {40.0, 41.0}
 
 
 @pytest.mark.parametrize("side_px", [16, 32, 80])

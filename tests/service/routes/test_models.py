@@ -48,3 +48,7 @@ def test_a_stopping_service_says_that_its_products_are_not_ready(client):
     client.app.state.engine.drain()
 
     assert client.get("/v2/models/tiny/ready").status_code == 503
+
+
+def test_a_products_metadata_holds_no_fingerprint_of_its_training_defects(client):
+    assert "fingerprint" not in client.get("/v2/models/tiny").text

@@ -81,9 +81,10 @@ def test_a_seed_that_is_not_given_is_drawn_and_told(synthesize):
 
 
 def test_sample_i_is_the_sample_of_seed_plus_i(synthesize):
-    second = synthesize(seed=5, count=2).json()["samples"][1]
+    samples = synthesize(seed=5, count=9).json()["samples"]
 
-    assert synthesize(seed=6).json()["samples"] == [second]
+    for seed in (6, 13):
+        assert synthesize(seed=seed).json()["samples"] == [samples[seed - 5]]
 
 
 def test_the_number_of_rejected_draws_is_the_sum_of_its_reasons(synthesize):
@@ -139,6 +140,21 @@ def test_a_region_bounds_the_mask(synthesize):
         ("seed", "-1"),
         ("seed", str(2**53)),
         ("sead", "1"),
+        ("size_px", "20"),
+        ("size_px", "20,10"),
+        ("size_px", "0,10"),
+        ("size_px", "-5,10"),
+        ("size_px", "5,95"),
+        ("size_px", "5.5,10"),
+        ("contrast", "20,10"),
+        ("contrast", "0,10"),
+        ("contrast", "nan,10"),
+        ("contrast", "5,300"),
+        ("labels", "pit"),
+        ("labels", "pit:0"),
+        ("labels", "pit:nan"),
+        ("labels", "rust:1"),
+        ("labels", "pit:1,pit:2"),
     ],
 )
 def test_a_parameter_that_cannot_be_met_is_refused_by_name(synthesize, name, value):
@@ -162,6 +178,48 @@ def test_a_known_label_is_used(client, synthesize):
     (sample,) = synthesize(label=label, seed=1).json()["samples"]
 
     assert {defect["label"] for defect in sample["defects"]} == {label}
+
+
+def test_sizes_contrasts_and_shares_are_kept(synthesize, normal_png):
+    normal = pixels_of(normal_png).astype(int)
+
+    answer = synthesize(
+        seed=1, count=6, size_px="20,22", contrast="30,40.5", labels="pit:1,scratch:1"
+    ).json()
+
+    labels = set()
+    for sample in answer["samples"]:
+        (defect,) = sample["defects"]
+        labels.add(defect["label"])
+        image, mask = (pixels_of(b64decode(sample[name])) for name in ("image", "mask"))
+        change = np.abs(image - normal)[mask > 0].mean()
+        assert max(defect["box"][2:]) in (20, 21, 22)
+        assert 29.5 <= change <= 41
+    assert labels == {"pit", "scratch"}
+
+
+def test_a_contrast_that_nobody_sees_is_refused_with_the_least(synthesize):
+    refusal = synthesize(contrast="0.5,1.5")
+
+    assert (refusal.status_code, refusal.json()["code"]) == (422, "invalid_parameter")
+    assert "visible from 2 grey levels on" in refusal.json()["detail"]
+
+
+def test_one_label_and_shares_of_labels_contradict_each_other(synthesize):
+    refusal = synthesize(label="pit", labels="pit:1")
+
+    assert (refusal.status_code, refusal.json()["code"]) == (422, "invalid_parameter")
+    assert "ask for one of them" in refusal.json()["detail"]
+
+
+@pytest.mark.parametrize("wish", [{"size_px": "5,9"}, {"region": "0,0,9,9"}, {"defects": 2}])
+def test_beside_a_mask_a_place_a_size_and_a_number_have_no_use(synthesize, wish):
+    mask = png_mask(96, 128, slice(40, 52), slice(50, 70))
+
+    refusal = synthesize(mask=mask, **wish)
+
+    assert refusal.status_code == 422
+    assert f"{next(iter(wish))}: has no use beside a mask" in refusal.json()["detail"]
 
 
 def test_more_pictures_than_fit_into_json_are_sent_to_the_zip(serve, normal_png):
