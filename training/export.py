@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -33,6 +34,7 @@ class Exported:
     traced: example inputs by name, in the order of `forward`.
     other:  inputs of another batch, and of another size where sizes are free: a frozen axis fails.
     free:   input name -> {axis: name} of the axes that stay free.
+    keeps_weights: every weight keeps its name and shape, so that a training can start from it.
     """
 
     network: nn.Module
@@ -40,6 +42,7 @@ class Exported:
     other: Arrays
     outputs: tuple[str, ...]
     free: dict[str, dict[int, str]]
+    keeps_weights: bool = False
 
 
 def export_graph(exported: Exported, path: Path) -> float:
@@ -59,8 +62,12 @@ def export_graph(exported: Exported, path: Path) -> float:
             output_names=list(exported.outputs),
             dynamic_axes=exported.free,
             opset_version=OPSET,
+            do_constant_folding=not exported.keeps_weights,
+            keep_initializers_as_inputs=exported.keeps_weights,
             dynamo=False,
         )
+    if exported.keeps_weights:
+        _hide_weights(path)
     try:
         gap = max(largest_gap(network, path, given) for given in (exported.traced, exported.other))
     except Exception as error:
@@ -83,6 +90,19 @@ def largest_gap(network: nn.Module, path: Path, given: Arrays) -> float:
         float(np.abs(answer - true.numpy()).max()) if answer.shape == true.shape else math.inf
         for answer, true in zip(answers, truths, strict=True)
     )
+
+
+def _hide_weights(path: Path) -> None:
+    """Take the weights off a graph's inputs, where alone the exporter leaves equal ones apart.
+
+    What is no input is a constant to the runtime, which folds it as the exporter would have.
+    """
+    model = onnx.load(path)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [given for given in model.graph.input if given.name not in weights]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    onnx.save(model, path)
 
 
 def random_pixels(rng: np.random.Generator, *shape: int) -> Tensor:

@@ -97,7 +97,7 @@ def mask_generator_export(network: MaskGenerator, labels: int) -> Exported:
         return site | {"spatial_noise": _draw_noise(batch, *network.spatial_noise_chw)}
 
     free = dict.fromkeys((*given(1), "mask"), BATCH)
-    return Exported(network, given(1), given(3), ("mask",), free)
+    return Exported(network, given(1), given(3), ("mask",), free, keeps_weights=True)
 
 
 def defect_generator_export(network: DefectGenerator, labels: int) -> Exported:
@@ -107,7 +107,8 @@ def defect_generator_export(network: DefectGenerator, labels: int) -> Exported:
         return _draw_site(network, batch, labels, masked_by="mask")
 
     free = dict.fromkeys((*given(1), "foreground", "alpha"), BATCH)
-    return Exported(network, given(1), given(3), ("foreground", "alpha"), free)
+    outputs = ("foreground", "alpha")
+    return Exported(network, given(1), given(3), outputs, free, keeps_weights=True)
 
 
 def _draw_site(

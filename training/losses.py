@@ -106,3 +106,36 @@ def visibility_loss(contrast: Tensor, least: Tensor) -> Tensor:
     Shapes: contrast (B,) mean absolute change inside the mask, least (B,) its label's limit.
     """
     return F.relu(1 - contrast / least).mean()
+
+
+def texture_loss(first: list[Tensor], second: list[Tensor], mask: Tensor) -> Tensor:
+    """Difference of the local means and spreads of a fixed network's features around the mask.
+
+        L = 1/n Σ_l  Σ M (|μ(a) - μ(b)| + |σ(a) - σ(b)|) / Σ M / (mean|μ(b)| + mean σ(b))
+
+    μ and σ are taken over the cells of layer l, so that grain may lie anywhere in them; M are the
+    cells that the mask touches. A cell is 8 px of the picture, but 4 of the layer's at least.
+
+    Shapes: lists of (B, c, h, w), the finest first; mask (B, 1, H, W).
+    Source: "Image Style Transfer", Gatys et al. 2016, with moments for Gram matrices as in
+            "Demystifying Neural Style Transfer", Li et al. 2017 (arXiv:1701.01036).
+    """
+    total = torch.zeros((), device=mask.device)
+    for a, b in zip(first, second, strict=True):
+        cell = max(4, 8 * a.shape[2] // mask.shape[2])
+        near = F.adaptive_max_pool2d(mask, a.shape[2] // cell)
+        gap = torch.zeros_like(near)
+        scale = torch.zeros((), device=mask.device)
+        for x, y in zip(_moments(a, cell), _moments(b, cell), strict=True):
+            gap = gap + (x - y).abs().mean(1, keepdim=True)
+            scale = scale + y.abs().mean()
+        total = total + (gap * near).sum() / near.sum().clamp(min=1) / scale.clamp(min=1e-3)
+    return total / len(first)
+
+
+def _moments(x: Tensor, cell: int) -> tuple[Tensor, Tensor]:
+    """Mean and spread over each cell × cell values, in full precision: (B, c, h/cell, w/cell)."""
+    x = x.float()
+    mean = F.avg_pool2d(x, cell)
+    variance = F.avg_pool2d(x**2, cell) - mean**2
+    return mean, (variance.clamp(min=0) + 1e-5).sqrt()

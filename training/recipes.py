@@ -53,34 +53,67 @@ class SegmenterRecipe:
 
 @dataclass(frozen=True)
 class MaskGeneratorRecipe:
-    """Stage 1 of synthesis: weights of its losses. A weight of 0 switches its part off."""
+    """Stage 1 of synthesis: its network, and weights of its losses. 0 switches a part off.
+
+    pages: real shapes in its book; with 0 its encoder and decoder must imagine them alone. Image
+    and region weigh the two critics.
+    """
 
     schedule: Schedule
     side_px: int = 128
     width: int = 16
-    noise_size: int = 64
+    pages: int = 96
     image_weight: float = 0.5
     region_weight: float = 1.0
     boundary_weight: float = 5.0
     log_area_weight: float = 1.0
     binary_weight: float = 0.5
-    mode_seeking_weight: float = 0.05
+    mode_seeking_weight: float = 0.0
 
 
 @dataclass(frozen=True)
 class DefectGeneratorRecipe:
-    """Stage 2 of synthesis: weights of its losses. A weight of 0 switches its part off."""
+    """Stage 2 of synthesis: its network, and weights of its losses. 0 switches a part off.
+
+    pages: real defects in its book; with 0 its encoder and decoder must paint alone. modulated:
+    mask and noise modulate features, else plain convolutions see the mask. focused: foreground is
+    told relative to the light around, else a plain head paints it. Image and region weigh the two
+    critics.
+    """
 
     schedule: Schedule
     side_px: int = 128
     width: int = 16
-    noise_size: int = 32
+    pages: int = 96
     image_weight: float = 0.5
     region_weight: float = 1.0
     reconstruction_weight: float = 5.0
+    texture_weight: float = 2.0
     visibility_weight: float = 1.0
-    mode_seeking_weight: float = 0.1
-    feather_px: float = 3.0
+    mode_seeking_weight: float = 0.0
+    feather_px: float = 1.5
+    modulated: bool = True
+    focused: bool = True
+
+
+@dataclass(frozen=True)
+class DownstreamRecipe:
+    """The segmenter that tells what pairs are worth: the same for every arm of the experiment.
+
+    view: pictures are looked at this many times larger. zoom: range of classic augmentation.
+    """
+
+    schedule: Schedule = Schedule(
+        steps=150, batch=8, learning_rate=1e-3, validate_every=150, ema_decay=0.9
+    )
+    side_px: int = 128
+    view: float = 1.0
+    zoom: tuple[float, float] = (0.8, 1.25)
+    pairs: int = 200
+    defect_share: float = 0.5
+    synthetic_share: float = 0.5
+    val_defects: int = 80
+    val_normals: int = 50
 
 
 @dataclass(frozen=True)
@@ -93,8 +126,10 @@ class Recipe:
     mask_generator: MaskGeneratorRecipe
     defect_generator: DefectGeneratorRecipe
     object_rule: ObjectRule
+    downstream: DownstreamRecipe = DownstreamRecipe()
     n: int = 5
     crop_scale: tuple[float, float] = (1.4, 2.6)
+    site_candidates: int = 4
     val_share: float = 0.2
     seed: int = 7
 
@@ -114,12 +149,13 @@ def ball_screw() -> Recipe:
             crop_size_px=256,
         ),
         mask_generator=MaskGeneratorRecipe(
-            Schedule(steps=2000, batch=8, learning_rate=2e-4, validate_every=500, decays=False)
+            Schedule(steps=300, batch=8, learning_rate=5e-5, validate_every=100, ema_decay=0.99)
         ),
         defect_generator=DefectGeneratorRecipe(
-            Schedule(steps=1650, batch=8, learning_rate=2e-4, validate_every=550, decays=False)
+            Schedule(steps=300, batch=8, learning_rate=1e-4, validate_every=100, ema_decay=0.99)
         ),
         object_rule=ObjectRule(threshold="none", margin_hw=(0.0, 0.06)),
+        downstream=DownstreamRecipe(view=0.5),
     )
 
 
@@ -139,9 +175,6 @@ def brushed_plate() -> Recipe:
             side_px=128,
             crop_size_px=128,
         ),
-        mask_generator=MaskGeneratorRecipe(
-            Schedule(steps=2500, batch=8, learning_rate=2e-4, validate_every=500, decays=False)
-        ),
         object_rule=ObjectRule(threshold="otsu"),
     )
 
@@ -154,7 +187,13 @@ def standard() -> Recipe:
         name="standard",
         segmenter=replace(recipe.segmenter, side_px=0, crop_size_px=0),
         object_rule=ObjectRule(threshold="otsu"),
+        downstream=DownstreamRecipe(),
     )
+
+
+def magnetic_tile() -> Recipe:
+    """Grey pictures of 0.1 MP with an outline: five kinds, from specks to whole faces."""
+    return replace(standard(), name="magnetic-tile", val_share=0.3)
 
 
 def ball_screw_deeplabv3() -> Recipe:
@@ -174,13 +213,17 @@ def trial() -> Recipe:
     segmenter = _few(recipe.segmenter.schedule, steps=30)
     masks = _few(recipe.mask_generator.schedule, steps=20)
     defects = _few(recipe.defect_generator.schedule, steps=10)
+    pairs = _few(recipe.downstream.schedule, steps=4)
     return replace(
         recipe,
         name="trial",
         locator=replace(recipe.locator, schedule=locator, side_px=128),
         segmenter=replace(recipe.segmenter, schedule=segmenter, side_px=64, crop_size_px=64),
-        mask_generator=replace(recipe.mask_generator, schedule=masks, side_px=64, width=8),
-        defect_generator=replace(recipe.defect_generator, schedule=defects, side_px=64, width=8),
+        mask_generator=replace(recipe.mask_generator, schedule=masks, side_px=64, width=8, pages=8),
+        defect_generator=replace(
+            recipe.defect_generator, schedule=defects, side_px=64, width=8, pages=8
+        ),
+        downstream=replace(recipe.downstream, schedule=pairs, side_px=64, pairs=4),
     )
 
 
@@ -188,6 +231,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "ball-screw": ball_screw,
     "ball-screw-deeplabv3": ball_screw_deeplabv3,
     "brushed-plate": brushed_plate,
+    "magnetic-tile": magnetic_tile,
     "standard": standard,
     "trial": trial,
 }

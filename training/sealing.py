@@ -7,11 +7,16 @@ import subprocess
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
 
 from models.bundle import digest_of, read_manifest, seal_bundle
 from models.errors import BundleMissing
+from models.graphs import DefectGenerator, GraphCall, MaskGenerator
 from models.manifest import (
     GRAPH_FILES,
     DataSource,
@@ -27,12 +32,24 @@ from models.manifest import (
     SynthesisParams,
     Training,
 )
+from models.steps.contexts import describe_context, write_contexts
+from models.steps.copies import (
+    choose_evenly,
+    copy_limit,
+    take_fingerprint,
+    write_fingerprints,
+)
+from models.steps.outlines import place_region
+from models.steps.sites import LEAST_SIDE_PX, cut_site
+from models.synthesis import Synthesizer
 from training import graphs
-from training.data import Dataset, defect_sides_px
+from training.data import Dataset, Flaw, Record, defect_sides_px
 from training.export import export_graph
-from training.networks.generators import spatial_noise_chw
+from training.networks.books import CODE_NOISE
+from training.networks.generators import defect_noise_size, spatial_noise_chw
 from training.networks.locators import Lite0Locator, PlainLocator
 from training.recipes import Recipe
+from training.sites import RealSite, SiteSource, trust, without_defect
 from training.trainers.stages import (
     STAGES,
     least_contrasts,
@@ -43,6 +60,8 @@ from training.trainers.stages import (
     site_sources,
 )
 
+CONTEXTS = 96
+"""Surroundings kept of one label."""
 LIMITS = Limits(min_side_px=32, max_pixels=64_000_000)
 
 
@@ -98,6 +117,34 @@ def find_draft(run: Path) -> Path:
     raise BundleMissing(f"{run.name} has no draft: export it first")
 
 
+def torch_synthesizer(run: Path, recipe: Recipe, data: Dataset) -> Synthesizer:
+    """A run's torch generators behind the seam's interface: story 2 before anything is exported.
+
+    Errors: FileNotFoundError where a generator was not trained.
+    """
+    masks = load_mask_generator(run, recipe, len(data.labels))
+    defects = load_defect_generator(run, recipe, len(data.labels))
+    return Synthesizer(
+        MaskGenerator(_call(masks), masks.side_px, masks.noise_size, masks.spatial_noise_chw),
+        DefectGenerator(_call(defects), defects.side_px, defects.noise_size),
+        data.labels,
+        synthesis_params(recipe, data),
+        LIMITS,
+    )
+
+
+def _call(network: nn.Module) -> GraphCall:
+    """A network as a graph; its `forward` takes what the graph takes, by the same names."""
+
+    def call(**given: NDArray[Any]) -> tuple[NDArray[np.float32], ...]:
+        with torch.no_grad():
+            answer = network(**{name: torch.from_numpy(value) for name, value in given.items()})
+        outputs = answer if isinstance(answer, tuple) else (answer,)
+        return tuple(output.numpy() for output in outputs)
+
+    return call
+
+
 def _seal(run: Path, manifest: Manifest, root: Path) -> Path:
     return seal_bundle({file: run / "graphs" / file for file in GRAPH_FILES}, manifest, root)
 
@@ -114,7 +161,7 @@ def _draft_manifest(run: Path, recipe: Recipe, data: Dataset, about: dict[str, s
         labels=data.labels,
         graphs=_graph_specs(run, recipe),
         detection=_detection_params(recipe, data),
-        synthesis=_synthesis_params(recipe, data),
+        synthesis=synthesis_params(recipe, data),
         limits=LIMITS,
         training=Training(
             data=(source,),
@@ -147,14 +194,14 @@ def _graph_specs(run: Path, recipe: Recipe) -> Graphs:
             sha256=digests["mask_generator.onnx"],
             **asdict(graphs.MASK_GENERATOR),
             side_px=masks.side_px,
-            noise_size=masks.noise_size,
+            noise_size=CODE_NOISE,
             spatial_noise_chw=spatial_noise_chw(masks.side_px),
         ),
         defect_generator=DefectGeneratorSpec(
             sha256=digests["defect_generator.onnx"],
             **asdict(graphs.DEFECT_GENERATOR),
             side_px=defects.side_px,
-            noise_size=defects.noise_size,
+            noise_size=defect_noise_size(defects.side_px),
         ),
     )
 
@@ -173,18 +220,20 @@ def _detection_params(recipe: Recipe, data: Dataset) -> DetectionParams:
     )
 
 
-def _synthesis_params(recipe: Recipe, data: Dataset) -> SynthesisParams:
+def synthesis_params(recipe: Recipe, data: Dataset) -> SynthesisParams:
+    """How story 2 is told of these pictures: what sites to draw, and what to refuse."""
     source = site_sources(recipe, data, recipe.mask_generator.side_px)["train"]
     contrasts = least_contrasts(source, seed=recipe.seed)
-    areas: dict[int, list[float]] = {k: [] for k in range(len(data.labels))}
-    for record in data.train:
-        for flaw in record.flaws:
-            areas[flaw.label - 1].append(flaw.region.area_px)
+    areas = [[flaw.region.area_px for _, flaw in flaws] for flaws in source.flaws]
     shapes = {
         label: LabelShape(
             sides_px=source.sides_px(k),
-            min_area_px=max(4.0, round(0.5 * float(np.quantile(areas[k], 0.05)))),
+            min_area_px=max(
+                4.0, round(0.5 * trust(len(areas[k])) * float(np.quantile(areas[k], 0.05)))
+            ),
             min_contrast=round(contrasts[k], 1),
+            **_known_defects(source, k),
+            contexts=_contexts(source, k),
         )
         for k, label in enumerate(data.labels)
     }
@@ -193,8 +242,40 @@ def _synthesis_params(recipe: Recipe, data: Dataset) -> SynthesisParams:
         crop_scale=recipe.crop_scale,
         feather_px=recipe.defect_generator.feather_px,
         max_attempts=60,
+        site_candidates=recipe.site_candidates,
         shapes=shapes,
     )
+
+
+def _known_defects(source: SiteSource, label: int) -> dict[str, Any]:
+    """Fingerprints of the label's training defects, and how like one of them is too like."""
+    flaws = [source.flaws[label][i] for i in choose_evenly(len(source.flaws[label]))]
+    taken = np.stack([_fingerprint(record, flaw, source) for record, flaw in flaws])
+    limit = copy_limit(taken, [record.group for record, _ in flaws])
+    return {"fingerprints": write_fingerprints(taken), "copy_similarity": round(limit, 4)}
+
+
+def _contexts(source: SiteSource, label: int) -> str:
+    """What surrounds the label's training defects, at most CONTEXTS of them."""
+    rng, count = np.random.default_rng(0), len(source.flaws[label])
+    squares = [
+        without_defect(
+            source.draw_real(label, rng, crop_scale=(2.0, 2.0), slack_share=0.0, flaw=flaw)
+        )
+        for flaw in choose_evenly(count, CONTEXTS)
+    ]
+    return write_contexts(np.stack([describe_context(square) for square in squares]))
+
+
+def _fingerprint(record: Record, flaw: Flaw, source: SiteSource) -> NDArray[np.int8]:
+    """Of a real defect at its own size; before it, its square as `without_defect` guesses it."""
+    x, y, width, height = flaw.region.box
+    side_px = max(LEAST_SIDE_PX, 2 * flaw.side_px)
+    centre = (x + width / 2, y + height / 2)
+    site = cut_site(record.image, source.object_of(record), centre, side_px, side_px)
+    mask = place_region(flaw.region, (site.window.x, site.window.y), (side_px, side_px))
+    before = without_defect(RealSite(site, mask.astype(np.float32), flaw.label - 1))
+    return take_fingerprint(before, site.image, mask)
 
 
 def _commit() -> str:

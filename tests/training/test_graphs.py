@@ -22,14 +22,24 @@ def untrained(kind: str) -> tuple[Exported, graphs.Meaning]:
         case "DeepLabV3Plus" | "DeepLabV3":
             network = Segmenter(2, side_px=64, decoder=kind)
             return graphs.segmenter_export(network), graphs.SEGMENTER
-        case "mask_generator":
-            masks = MaskGenerator(2, side_px=64, width=8, noise_size=16)
+        case "mask_generator" | "bare_mask_generator":
+            masks = MaskGenerator(2, side_px=64, width=8, pages=PAGES[kind])
             return graphs.mask_generator_export(masks, 2), graphs.MASK_GENERATOR
-    defects = DefectGenerator(2, side_px=64, width=8, noise_size=16)
+    whole = kind == "defect_generator"
+    defects = DefectGenerator(
+        2, side_px=64, width=8, pages=PAGES[kind], modulated=whole, focused=whole
+    )
     return graphs.defect_generator_export(defects, 2), graphs.DEFECT_GENERATOR
 
 
-KINDS = ("plain", "lite0", "DeepLabV3Plus", "DeepLabV3", "mask_generator", "defect_generator")
+PAGES = {
+    "mask_generator": 4,
+    "defect_generator": 4,
+    "bare_mask_generator": 0,
+    "bare_defect_generator": 0,
+}
+"""Of each generator's book; the bare ones have none of the parts that can be left out."""
+KINDS = ("plain", "lite0", "DeepLabV3Plus", "DeepLabV3", *PAGES)
 
 
 @pytest.fixture(scope="module", params=KINDS)

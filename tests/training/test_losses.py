@@ -15,6 +15,7 @@ from training.losses import (
     log_area_loss,
     mode_seeking_loss,
     offset_loss,
+    texture_loss,
     visibility_loss,
 )
 
@@ -107,3 +108,39 @@ def test_a_defect_costs_as_far_as_it_stays_invisible():
     loss = visibility_loss(torch.tensor([0.05, 0.3]), torch.tensor([0.1, 0.1]))
 
     assert loss.item() == pytest.approx(0.25)
+
+
+def layers(*, side_px: int = 32, seed: int = 0) -> list[torch.Tensor]:
+    """Two layers of features: at the picture's own side and at half of it."""
+    chance = torch.Generator().manual_seed(seed)
+    shapes = ((2, 3, side_px, side_px), (2, 5, side_px // 2, side_px // 2))
+    return [torch.randn(shape, generator=chance) + 1 for shape in shapes]
+
+
+def test_texture_costs_nothing_where_each_cell_is_only_shuffled():
+    real, mask = layers(), torch.ones(2, 1, 32, 32)
+    shuffled = [layer.unflatten(3, (-1, 4)).flip(4).flatten(3) for layer in real]
+    finer = [real[0].unflatten(3, (-1, 8)).flip(4).flatten(3), shuffled[1]]
+
+    assert texture_loss(finer, real, mask).item() == pytest.approx(0.0, abs=1e-5)
+    assert texture_loss(layers(seed=1), real, mask).item() > 0.05
+
+
+def test_texture_counts_only_in_cells_that_the_mask_touches():
+    real, mask = layers(), torch.zeros(2, 1, 32, 32)
+    mask[:, :, 3, 3] = 1.0
+    outside, inside = ([layer.clone() for layer in real] for _ in range(2))
+    for far, near in zip(outside, inside, strict=True):
+        far[..., 8:] += 3
+        near[..., :4, :4] += 3
+
+    assert texture_loss(outside, real, mask).item() == 0.0
+    assert texture_loss(inside, real, mask).item() > 0.3
+
+
+def test_a_brighter_and_a_rougher_texture_both_cost():
+    flat, mask = [torch.ones(1, 1, 16, 16)], torch.ones(1, 1, 16, 16)
+    checks = (torch.arange(16)[:, None] + torch.arange(16)) % 2 * 2 - 1
+
+    assert texture_loss([flat[0] + 0.5], flat, mask).item() == pytest.approx(0.5, rel=0.01)
+    assert texture_loss([flat[0] + 0.5 * checks], flat, mask).item() == pytest.approx(0.5, rel=0.02)

@@ -5,19 +5,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from models.bundle import open_bundle, read_manifest, verify_bundle
 from models.errors import BundleAltered, BundleMissing
 from models.manifest import GRAPH_FILES, ObjectRule
+from models.steps.contexts import read_contexts
+from models.steps.copies import read_fingerprints
 from tests.training.specks import write_mask_folder
 from training.data import Dataset, load_dataset, store_samples
 from training.importers import import_folder
+from training.networks.generators import spatial_noise_chw
 from training.networks.locators import build_locator
 from training.networks.segmenters import Segmenter
 from training.recipes import trial
-from training.sealing import draft_bundle, export_run, find_draft, seal_run
+from training.sealing import (
+    draft_bundle,
+    export_run,
+    find_draft,
+    seal_run,
+    torch_synthesizer,
+)
 from training.trainers.stages import new_defect_generator, new_mask_generator
 
 RECIPE = replace(trial(), object_rule=ObjectRule(threshold="none"))
@@ -76,11 +86,42 @@ def test_the_manifest_tells_what_the_data_say(run):
     assert manifest.detection.largest_defect_px == 18.0
     assert manifest.detection.crop_size_px == RECIPE.segmenter.crop_size_px
     shapes = manifest.synthesis.shapes
-    assert shapes["scratch"].sides_px == (18.0,) * 11
-    assert shapes["scratch"].min_area_px == 36.0
+    assert shapes["scratch"].sides_px[5] == 18.0
+    assert shapes["scratch"].min_area_px == 20.0
     assert shapes["pit"].min_contrast > 60
     assert manifest.training.steps["locator"] == RECIPE.locator.schedule.steps
-    assert manifest.graphs.mask_generator.spatial_noise_chw == (8, 4, 4)
+    side_px = RECIPE.mask_generator.side_px
+    assert manifest.graphs.mask_generator.spatial_noise_chw == spatial_noise_chw(side_px)
+
+
+def test_few_known_defects_leave_room_for_smaller_and_larger_ones(run):
+    sides_px = read_manifest(find_draft(run)).synthesis.shapes["scratch"].sides_px
+
+    assert sides_px == tuple(sorted(sides_px))
+    assert sides_px[0] < 0.9 * 18.0
+    assert sides_px[-1] > 1.1 * 18.0
+
+
+def test_the_manifest_knows_the_training_defects_and_what_a_copy_of_one_is(run):
+    data = load_dataset(run)
+
+    shapes = read_manifest(find_draft(run)).synthesis.shapes
+
+    for number, label in enumerate(data.labels, start=1):
+        flaws = [flaw for record in data.train for flaw in record.flaws if flaw.label == number]
+        assert len(read_fingerprints(shapes[label].fingerprints)) == len(flaws)
+        assert 0.95 <= shapes[label].copy_similarity <= 1.0
+
+
+def test_the_manifest_knows_what_surrounds_the_training_defects(run):
+    data, synthesis = load_dataset(run), read_manifest(find_draft(run)).synthesis
+
+    assert synthesis.site_candidates == RECIPE.site_candidates
+    for number, label in enumerate(data.labels, start=1):
+        contexts = read_contexts(synthesis.shapes[label].contexts)
+        flaws = [flaw for record in data.train for flaw in record.flaws if flaw.label == number]
+        assert len(contexts) == len(flaws)
+        assert (abs(contexts.astype(int) - 160) <= 20).all()
 
 
 def test_what_was_evaluated_is_sealed(evaluated, tmp_path):
@@ -130,3 +171,32 @@ def test_calibrated_thresholds_that_are_no_scores_are_refused(evaluated, tmp_pat
 
     with pytest.raises(ValueError, match="min_score"):
         seal_run(evaluated, tmp_path, version="3")
+
+
+def test_a_run_synthesizes_before_its_export_as_its_bundle_does_after(run):
+    sealed = open_bundle(find_draft(run)).synthesizer
+    data = load_dataset(run)
+
+    fresh = torch_synthesizer(run, RECIPE, data)
+
+    assert fresh.params == sealed.params
+    assert (fresh.labels, fresh.limits) == (sealed.labels, sealed.limits)
+    site = {
+        "image": data.train[0].image[None, :64, :64].copy(),
+        "label": np.array([1]),
+        "scale": np.array([0.5], np.float32),
+    }
+    whole = np.full((1, 64, 64), 255, np.uint8)
+    rng, masks, defects = np.random.default_rng(0), fresh.mask_generator, fresh.defect_generator
+    noise, other_noise, spread = (
+        rng.standard_normal((1, *shape), np.float32)
+        for shape in ((masks.noise_size,), (defects.noise_size,), masks.spatial_noise_chw)
+    )
+    told = {**site, "object": whole, "noise": noise, "spatial_noise": spread}
+    asked = {**site, "mask": whole, "noise": other_noise}
+    for one, other, given in (
+        (masks, sealed.mask_generator, told),
+        (defects, sealed.defect_generator, asked),
+    ):
+        for made, expected in zip(one.graph(**given), other.graph(**given), strict=True):
+            assert np.allclose(made, expected, atol=2e-3)

@@ -8,7 +8,17 @@ import pytest
 from models.manifest import ObjectRule
 from models.steps.sites import LEAST_SIDE_PX
 from tests.training.specks import HW, draw_source
-from training.sites import SiteSource, mirror, real_contrasts, without_defect
+from training.data import Record
+from training.sites import (
+    LEAST_AREA_PX,
+    SiteSource,
+    deform,
+    draw_ground,
+    mirror,
+    real_contrasts,
+    trust,
+    without_defect,
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +48,71 @@ def test_the_mask_lies_on_the_defect(source):
         assert real.site.image[real.mask == 0].min() > 100
 
 
-def test_real_sites_differ_by_place_size_and_mirror(source):
+def test_the_mask_is_of_the_one_defect_that_was_asked_for(source):
+    image, labels = np.full((*HW, 3), 160, np.uint8), np.zeros(HW, np.uint8)
+    labels[40:50, 40:50] = labels[40:50, 54:64] = 1
+    image[40:50, 40:50], image[40:50, 54:64] = 40, 80
+    both = replace(source, defects=(Record("two.png", "two", image, labels),))
+
+    shown = [
+        both.draw_real(0, np.random.default_rng(0), crop_scale=(4.0, 4.0), slack_share=0, flaw=flaw)
+        for flaw in (0, 1)
+    ]
+
+    greys = [int(real.site.image[real.mask > 0.99].mean()) for real in shown]
+    assert sorted(greys) == [40, 80]
+    assert all({40, 80} <= set(np.unique(real.site.image)) for real in shown)
+
+
+def test_crumbs_of_a_drawn_mask_are_no_defects(source):
+    labels = np.zeros(HW, np.uint8)
+    labels[10, 10 : 10 + LEAST_AREA_PX - 1] = labels[20, 10 : 10 + LEAST_AREA_PX] = 1
+    record = Record("c.png", "c", np.full((*HW, 3), 160, np.uint8), labels)
+
+    (kept,) = replace(source, defects=(record,)).flaws[0]
+
+    assert kept[1].region.area_px == LEAST_AREA_PX
+
+
+def test_without_slack_a_defect_lies_in_the_middle_of_the_side_that_was_asked_for(source):
+    rng = np.random.default_rng(0)
+
+    for flaw, (_, found) in enumerate(source.flaws[1]):
+        real = source.draw_real(1, rng, crop_scale=(2.0, 2.0), slack_share=0.0, flaw=flaw)
+        rows, columns = np.nonzero(real.mask >= 0.5)
+        assert real.site.window.side_px == 2 * found.side_px
+        assert abs((rows.min() + rows.max()) / 2 - 31.5) <= 2
+        assert abs((columns.min() + columns.max()) / 2 - 31.5) <= 2
+
+
+def test_a_deformed_site_keeps_picture_and_mask_together(source):
+    real = source.draw_real(0, np.random.default_rng(0), slack_share=0.0)
+
+    bent = [deform(real, np.random.default_rng(seed)) for seed in range(8)]
+
+    assert len({one.mask.tobytes() for one in bent}) == 8
+    for one in bent:
+        assert one.site.image[one.mask > 0.99].max() < 110
+        assert one.site.image[one.mask < 0.01].min() > 90
+        assert 0.5 < one.mask.sum() / real.mask.sum() < 2.0
+        assert one.label == real.label
+
+
+def test_a_ground_is_the_own_square_painted_over_or_a_normal_one_as_large(source):
+    real = source.draw_real(0, np.random.default_rng(3))
+
+    own, other = (
+        draw_ground(source, real, np.random.default_rng(0), elsewhere=elsewhere)
+        for elsewhere in (False, True)
+    )
+
+    assert own.window == real.site.window
+    assert np.array_equal(own.image, without_defect(real))
+    assert other.window.side_px == real.site.window.side_px
+    assert other.image.min() >= 150
+
+
+def test_real_sites_differ_by_place_and_size(source):
     drawn = [source.draw_real(1, np.random.default_rng(seed)) for seed in range(20)]
 
     assert len({real.site.image.tobytes() for real in drawn}) == 20
@@ -98,12 +172,20 @@ def test_labels_are_drawn_alike_and_only_where_there_are_defects(data):
     assert {pits.draw_label(rng) for _ in range(20)} == {0}
 
 
-def test_sides_are_eleven_rising_quantiles(source):
+def test_sides_are_eleven_rising_quantiles_spread_out_where_few_are_known(source):
     sides = source.sides_px(1)
 
     assert len(sides) == 11
-    assert sides == (18.0,) * 11
+    assert sides[5] == pytest.approx(18.0)
+    assert list(sides) == sorted(sides)
+    assert sides[0] / sides[5] == pytest.approx(np.exp(-0.5 * (1 - trust(len(source.flaws[1])))))
     assert list(source.sides_px(0)) == sorted(source.sides_px(0))
+
+
+def test_a_hundred_defects_are_trusted_more_than_one():
+    assert trust(0) == 0.0
+    assert trust(1) == pytest.approx(1 / 6)
+    assert 0.9 < trust(100) < 1.0
 
 
 def test_contrasts_are_what_the_defects_change(source):

@@ -55,7 +55,7 @@ def change_inside(after: Tensor, before: Tensor, mask: Tensor) -> Tensor:
 
 
 def adams(networks: dict[str, nn.Module], schedule: Schedule) -> dict[str, Optimizer]:
-    """The generator's optimiser, and one for both critics at twice the rate."""
+    """One optimiser for the generator, the first network; one for both critics, twice as fast."""
     generator, *critics = networks.values()
     rate = schedule.learning_rate
     made: dict[str, Optimizer] = {

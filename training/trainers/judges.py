@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from functools import cache
-
-import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.arrays import Mask, RgbImage
 from models.steps.fusion import contrast, feather, fuse
 from models.steps.sites import Site
+from training.fidelity import features, measure_shape
 from training.metrics import kid_like, ks_distance
-from training.networks.encoders import lite0_encoder, scale_pixels
 from training.networks.generators import DefectGenerator, MaskGenerator
-from training.sites import RealSite, SiteSource
+from training.sites import MASK_SCALES, MASK_SLACK, RealSite, SiteSource
 from training.trainers.loop import Judgement
 from training.trainers.sheets import tile
 
 COUNT = 96
+"""Squares that a network is judged on."""
 BATCH = 16
+EMPTY_PX = 8
+"""A mask of fewer pixels is none."""
+ENOUGH_DIVERSITY = 0.5
+"""Masks of two noises that share no more than half of their pixels are as unlike as need be."""
+SHAPES = ("log_area", "elongation", "solidity")
+"""What `measure_shape` tells of a mask, in its order."""
 
 
 class MaskJudge:
@@ -31,29 +34,39 @@ class MaskJudge:
     def __init__(self, source: SiteSource, *, seed: int) -> None:
         rng = np.random.default_rng(seed)
         labels = [source.draw_label(rng) for _ in range(COUNT)]
-        self.reals = [source.draw_real(label, rng) for label in labels]
+        self.reals = [
+            source.draw_real(label, rng, crop_scale=MASK_SCALES, slack_share=MASK_SLACK)
+            for label in labels
+        ]
         self.normals = [source.draw_normal(label, rng) for label in labels]
         self.labels = torch.tensor(labels)
 
     def __call__(self, network: nn.Module) -> Judgement:
-        """Score: minus the mean KS distance of the shapes, minus illegal and empty shares."""
-        masks = self._imagine(network, seed=0)
-        others = self._imagine(network, seed=1)
-        shapes = np.array([measure_shape(m) for m in masks if m.sum() >= 8]).reshape(-1, 3)
-        truths = np.array([measure_shape(r.mask >= 0.5) for r in self.reals])
+        """Score: minus the mean KS distance of the shapes, minus empty and half of illegal shares,
+        plus half of the diversity that counts.
+        """
+        masks, others = self._imagine(network, seed=0), self._imagine(network, seed=1)
         legal = np.stack([site.object for site in self.normals])
-        names = ("log_area", "elongation", "solidity")
-        figures = {
-            f"ks_{name}": ks_distance(shapes[:, i], truths[:, i]) if len(shapes) else 1.0
-            for i, name in enumerate(names)
+        distances = self._compare_shapes(masks)
+        figures = distances | {
+            "empty": float(np.mean([mask.sum() < EMPTY_PX for mask in masks])),
+            "outside": float(np.mean((masks & ~legal).any((1, 2)))),
+            "diversity": float((masks ^ others).sum() / max((masks | others).sum(), 1)),
         }
-        figures["empty"] = float(np.mean([m.sum() < 8 for m in masks]))
-        figures["outside"] = float(np.mean((masks & ~legal).any((1, 2))))
-        figures["diversity"] = float((masks ^ others).sum() / max((masks | others).sum(), 1))
-        distance = np.mean([figures[f"ks_{name}"] for name in names])
-        score = -float(distance) - figures["empty"] - 0.5 * figures["outside"]
-        score += 0.5 * min(figures["diversity"], 0.5)
+        score = -float(np.mean(list(distances.values())))
+        score -= figures["empty"] + 0.5 * figures["outside"]
+        score += 0.5 * min(figures["diversity"], ENOUGH_DIVERSITY)
         return Judgement(score, figures, self._sheet(masks, others))
+
+    def _compare_shapes(self, masks: NDArray[np.bool_]) -> dict[str, float]:
+        """KS distances of the masks' shapes from the real ones; 1 where every mask is empty."""
+        drawn = [measure_shape(mask) for mask in masks if mask.sum() >= EMPTY_PX]
+        shapes = np.array(drawn).reshape(-1, len(SHAPES))
+        truths = np.array([measure_shape(real.mask >= 0.5) for real in self.reals])
+        return {
+            f"ks_{name}": ks_distance(shapes[:, i], truths[:, i]) if drawn else 1.0
+            for i, name in enumerate(SHAPES)
+        }
 
     def _imagine(self, network: nn.Module, *, seed: int) -> NDArray[np.bool_]:
         assert isinstance(network, MaskGenerator)
@@ -95,7 +108,7 @@ class DefectJudge:
         self.feather_px = feather_px
 
     def __call__(self, network: nn.Module) -> Judgement:
-        """Score: minus the KID-like distance, minus the share of invisible defects."""
+        """Score: the visible share, minus the KID-like distance as a share of the normals' own."""
         painted = self._paint(network, seed=0)
         others = self._paint(network, seed=1)
         masks = [r.mask >= 0.5 for r in self.reals]
@@ -148,30 +161,6 @@ class DefectJudge:
         for site, mask, image, real in zip(self.normals, masks, painted, self.reals, strict=True):
             tiles += [site.image, _grey(mask), image, real.site.image]
         return tile(tiles[:96], columns=12)
-
-
-def measure_shape(mask: Mask) -> tuple[float, float, float]:
-    """Log-area, elongation (long ÷ short side) and solidity (area ÷ convex hull) of a mask."""
-    points = np.argwhere(mask)[:, ::-1].astype(np.float32)
-    if len(points) < 3:
-        return float(np.log(max(len(points), 1))), 1.0, 1.0
-    _, size, _ = cv2.minAreaRect(points)
-    hull = cv2.contourArea(cv2.convexHull(points)) + len(cv2.convexHull(points)) / 2 + 1
-    elongation = (max(size) + 1) / (min(size) + 1)
-    return float(np.log(len(points))), float(elongation), min(1.0, len(points) / hull)
-
-
-def features(images: list[RgbImage]) -> NDArray[np.float64]:
-    """EfficientNet-Lite0's features of crops, averaged at strides 8 and 16: (N, 152)."""
-    with torch.no_grad():
-        maps = _extractor()(scale_pixels(torch.from_numpy(np.stack(images))))
-    pooled = [F.normalize(m.mean((2, 3)), dim=1) * m.shape[1] ** 0.5 for m in maps]
-    return np.asarray(torch.cat(pooled, dim=1).double().numpy())
-
-
-@cache
-def _extractor() -> nn.Module:
-    return lite0_encoder(out_indices=(2, 3)).eval()
 
 
 def _beside(network: nn.Module, given: tuple[Tensor, ...]) -> list[Tensor]:

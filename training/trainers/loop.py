@@ -124,6 +124,8 @@ def run_loop(
     _to_device(task, progress, fabric)
     progress.load()
     witness = Witness(task, schedule, folder, progress) if fabric.is_global_zero else None
+    if witness and not progress.step:
+        witness.look()
     for batch in _batches(task, schedule, progress.step, seed=seed, rank=fabric.global_rank):
         _set_learning_rate(task, schedule, progress.step)
         torch.manual_seed(_mix(seed, progress.step, fabric.global_rank))
@@ -158,6 +160,10 @@ class Witness:
             self._judge()
         if step % schedule.checkpoint_every == 0 or step % schedule.validate_every == 0 or is_last:
             self.progress.save()
+
+    def look(self) -> None:
+        """Before the first step: what is trained may be good already."""
+        self._judge()
 
     def close(self) -> None:
         """Finish the curves."""

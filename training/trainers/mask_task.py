@@ -9,11 +9,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.steps.sites import as_bytes
 from training.losses import (
     binary_mask_loss,
     boundary_aware_loss,
@@ -22,10 +22,20 @@ from training.losses import (
     log_area_loss,
     mode_seeking_loss,
 )
+from training.networks.books import CODE_NOISE
 from training.networks.critics import Critic
+from training.networks.focus import rim_of
 from training.networks.generators import MaskGenerator
 from training.recipes import MaskGeneratorRecipe
-from training.sites import SiteSource
+from training.sites import (
+    MASK_SCALES,
+    MASK_SLACK,
+    RealSite,
+    SiteSource,
+    deform,
+    draw_ground,
+    mirror,
+)
 from training.trainers.adversarial import (
     adams,
     descend,
@@ -37,10 +47,19 @@ from training.trainers.adversarial import (
 )
 from training.trainers.judges import MaskJudge
 from training.trainers.loop import Batch, Judgement
+from training.trainers.pages import choose_pages, shape_pages
+
+Noise = tuple[Tensor, Tensor]
+"""What a mask generator is given: noise (B, CODE_NOISE) and spatial noise (B, 1, S/2, S/2)."""
 
 
 class MaskTask:
-    """Stage 1: masks that no critic can tell from real ones, at region and at image level."""
+    """Stage 1: masks that no critic can tell from real ones, at region and at image level.
+
+    The generator's book is filled with the source's shapes. Critics see real and generated masks
+    on the same mix of squares without a defect, half of real defects' own surroundings and half of
+    normal pictures, so that no critic can win by the background.
+    """
 
     name = product = "mask_generator"
 
@@ -53,6 +72,8 @@ class MaskTask:
     ) -> None:
         self.source, self.recipe, self.judge_masks = source, recipe, judge
         self.spatial_noise_chw = network.spatial_noise_chw
+        if network.book is not None:
+            network.book.fill(*shape_pages(source, choose_pages(source, recipe.pages)))
         self.networks: dict[str, nn.Module] = {
             self.name: network,
             "image_critic": Critic(4, source.labels, width=recipe.width),
@@ -61,36 +82,46 @@ class MaskTask:
         self.optimizers = adams(self.networks, recipe.schedule)
 
     def draw_batch(self, rng: np.random.Generator) -> Batch:
-        """Real defects with their masks, and normal squares of the same labels."""
+        """Real masks with squares for them, and the squares that masks are imagined for."""
         labels = [self.source.draw_label(rng) for _ in range(self.recipe.schedule.batch)]
-        reals = [self.source.draw_real(label, rng) for label in labels]
-        normals = [self.source.draw_normal(label, rng) for label in labels]
-        legal = np.stack([site.object for site in normals])
+        reals = [self._draw_mask(label, rng) for label in labels]
+        others = [self._draw_mask(label, rng) for label in labels]
         return {
             "label": torch.tensor(labels),
-            "real_image": stack([r.site.image for r in reals]),
-            "real_mask": stack([r.mask for r in reals])[:, None],
-            "image": stack([site.image for site in normals]),
-            "object": stack(list(legal.astype(np.uint8) * 255)),
-            "distance": stack([_distance_outside(mask) for mask in legal])[:, None],
-            "scale": torch.tensor([float(site.scale) for site in normals]),
+            "real_mask": stack([real.mask for real in reals])[:, None],
+            **self._draw_grounds("real_", reals, rng),
+            **self._draw_grounds("", others, rng),
         }
 
     def take_step(self, batch: Batch, fabric: Fabric) -> dict[str, Tensor]:
         """One step of the critics, one of the generator."""
-        generator = self.networks[self.name].train()
-        noises = [self._draw_noise(batch) for _ in range(2)]
-        given = (batch["image"], batch["object"], batch["label"], batch["scale"])
-        with torch.no_grad():
-            second = generator(*given, *noises[1])
-        first = generator(*given, *noises[0])
-        losses = self._teach_critics(batch, first.detach(), fabric)
-        losses |= self._teach_generator(batch, first, second, noises, fabric)
+        noise, other = self._draw_noise(batch), self._draw_noise(batch)
+        mask = self._imagine(batch, noise)
+        losses = self._teach_critics(batch, mask.detach(), fabric)
+        losses |= self._teach_generator(batch, mask, (noise, other), fabric)
         return {name: value.detach() for name, value in losses.items()}
 
     def judge(self, network: nn.Module) -> Judgement:
-        """Masks on validation normals against real validation masks."""
+        """Masks on normal squares against real masks."""
         return self.judge_masks(network)
+
+    def _draw_mask(self, label: int, rng: np.random.Generator) -> RealSite:
+        """A real mask with a little room around it, mirrored and deformed by chance."""
+        drawn = self.source.draw_real(label, rng, crop_scale=MASK_SCALES, slack_share=MASK_SLACK)
+        return deform(mirror(drawn, rng), rng)
+
+    def _draw_grounds(self, kind: str, reals: list[RealSite], rng: np.random.Generator) -> Batch:
+        """Squares without a defect, every other one of a normal picture."""
+        sites = [
+            draw_ground(self.source, real, rng, elsewhere=bool(index % 2))
+            for index, real in enumerate(reals)
+        ]
+        return {
+            f"{kind}image": stack([site.image for site in sites]),
+            f"{kind}object": stack([as_bytes(site.object) for site in sites]),
+            f"{kind}distance": stack([_distance_outside(site.object) for site in sites])[:, None],
+            f"{kind}scale": torch.tensor([float(real.site.scale) for real in reals]),
+        }
 
     def _teach_critics(self, batch: Batch, fake: Tensor, fabric: Fabric) -> dict[str, Tensor]:
         """Region level: real against generated mask. Image level: each on its own picture."""
@@ -111,47 +142,50 @@ class MaskTask:
         return losses
 
     def _teach_generator(
-        self,
-        batch: Batch,
-        first: Tensor,
-        second: Tensor,
-        noises: list[tuple[Tensor, Tensor]],
-        fabric: Fabric,
+        self, batch: Batch, mask: Tensor, noises: tuple[Noise, Noise], fabric: Fabric
     ) -> dict[str, Tensor]:
+        """What both critics, the object's boundary and the real areas say of the masks."""
         only_learn(self.networks, (self.name,))
-        recipe = self.recipe
-        image, mask = shift_and_relight(batch["image"], first)
-        gap = (noises[0][0] - noises[1][0]).abs().mean(1)
+        image, shown = shift_and_relight(batch["image"], mask)
         legal = batch["object"][:, None].float() / 255
         losses = {
-            "image": generator_hinge_loss(self._image_score(image, mask, batch)),
-            "region": generator_hinge_loss(self.networks["region_critic"](mask, batch["label"])),
-            "boundary": boundary_aware_loss(first, legal, batch["distance"]),
-            "log_area": log_area_loss(first, batch["real_mask"]),
-            "binary": binary_mask_loss(first),
-            "mode_seeking": mode_seeking_loss(first, second, gap),
+            "image": generator_hinge_loss(self._image_score(image, shown, batch)),
+            "region": generator_hinge_loss(self.networks["region_critic"](shown, batch["label"])),
+            "boundary": boundary_aware_loss(mask, legal, batch["distance"]),
+            "log_area": log_area_loss(mask, batch["real_mask"]),
+            "binary": binary_mask_loss(mask),
         }
-        weights = {
-            "image": recipe.image_weight,
-            "region": recipe.region_weight,
-            "boundary": recipe.boundary_weight,
-            "log_area": recipe.log_area_weight,
-            "binary": recipe.binary_weight,
-            "mode_seeking": recipe.mode_seeking_weight,
-        }
+        if self.recipe.mode_seeking_weight:
+            losses["mode_seeking"] = self._mode_seeking(batch, mask, noises)
+        weights = {name: getattr(self.recipe, f"{name}_weight") for name in losses}
         descend(self.optimizers["generator"], weighted(losses, weights), fabric)
         return losses
 
+    def _mode_seeking(self, batch: Batch, mask: Tensor, noises: tuple[Noise, Noise]) -> Tensor:
+        """How little another noise changes the masks of the same squares."""
+        with torch.no_grad():
+            other = self._imagine(batch, noises[1])
+        gap = (noises[0][0] - noises[1][0]).abs().mean(1)
+        return mode_seeking_loss(mask, other, gap)
+
+    def _imagine(self, batch: Batch, noise: Noise) -> Tensor:
+        """The generator's masks for a batch's squares: (B, 1, S, S)."""
+        generator = self.networks[self.name].train()
+        given = (batch["image"], batch["object"], batch["label"], batch["scale"])
+        mask: Tensor = generator(*given, *noise)
+        return mask
+
     def _image_score(self, image_bchw: Tensor, mask_bchw: Tensor, batch: Batch) -> Tensor:
         """The picture with the defect cut out, and the mask: inside, real pixels would tell."""
-        around = F.max_pool2d(mask_bchw, 5, 1, 2)
-        masked = torch.cat([image_bchw * (1 - around), mask_bchw * 2 - 1], dim=1)
+        cut_out = image_bchw * (1 - rim_of(mask_bchw))
+        masked = torch.cat([cut_out, mask_bchw * 2 - 1], dim=1)
         scores: Tensor = self.networks["image_critic"](masked, batch["label"])
         return scores
 
-    def _draw_noise(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _draw_noise(self, batch: Batch) -> Noise:
+        """Drawn on the CPU on any machine."""
         size, device = len(batch["label"]), batch["label"].device
-        flat = torch.randn(size, self.recipe.noise_size)
+        flat = torch.randn(size, CODE_NOISE)
         return flat.to(device), torch.randn(size, *self.spatial_noise_chw).to(device)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from models.arrays import RgbImage
+from models.bundle import digest_of
 from models.detection import predict_field
 from models.steps.heatmap import Peak
 from training.data import Dataset, crop_radius_px, load_dataset
@@ -19,32 +21,50 @@ from training.networks.generators import DefectGenerator, MaskGenerator
 from training.networks.locators import Lite0Locator, PlainLocator, build_locator
 from training.networks.segmenters import Segmenter
 from training.recipes import Recipe, Schedule
-from training.sites import SiteSource, real_contrasts
+from training.sites import SiteSource, real_contrasts, trust
+from training.starting import start_from_bundle
 from training.trainers.defect_task import DefectTask
 from training.trainers.judges import DefectJudge, MaskJudge
 from training.trainers.loop import Task, run_loop
 from training.trainers.mask_task import MaskTask
 from training.trainers.supervised import LocatorTask, SegmenterTask, torch_locator
 
+FEW_SHOTS = 10
+"""Up to so many training pictures with a defect, nothing else with one is looked at."""
+
 STAGES = ("locator", "segmenter", "mask_generator", "defect_generator")
+GENERATORS = STAGES[2:]
 
 
-def fit_stages(run: Path, recipe: Recipe, stages: tuple[str, ...], fabric: Fabric) -> None:
+def fit_stages(
+    run: Path,
+    recipe: Recipe,
+    stages: tuple[str, ...],
+    fabric: Fabric,
+    start: Path | None = None,
+) -> None:
     """Train the named stages of a run; figures of each go to `<stage>.figures.json`.
 
-    The segmenter needs the locator's weights in the run, the others stand alone.
+    The segmenter needs the locator's weights in the run, the others stand alone. `start` is a
+    bundle whose generators those of the run start from, with books of the run's own defects.
+    Errors: StartMismatch, before any training.
     """
     data = load_dataset(run)
     for stage in stages:
+        if start and stage in GENERATORS:
+            start_from_bundle(_NEW[stage](recipe, len(data.labels)), start, stage, data.labels)
+    for stage in stages:
         torch.manual_seed(recipe.seed)
         task, schedule = new_task(stage, run, recipe, data)
+        if start and stage in GENERATORS:
+            start_from_bundle(task.networks[task.product], start, stage, data.labels)
         figures = run_loop(
             task,
             schedule,
             run,
             seed=recipe.seed,
             fabric=fabric,
-            origin=origin_of(stage, run, recipe),
+            origin=origin_of(stage, run, recipe, start),
         )
         if fabric.is_global_zero:
             (run / f"{stage}.figures.json").write_text(json.dumps(figures, indent=1))
@@ -55,14 +75,16 @@ def new_task(stage: str, run: Path, recipe: Recipe, data: Dataset) -> tuple[Task
     return _TASKS[stage](run, recipe, data)
 
 
-def origin_of(stage: str, run: Path, recipe: Recipe) -> str:
+def origin_of(stage: str, run: Path, recipe: Recipe, start: Path | None = None) -> str:
     """A digest of all that a stage's training depends on: pictures, recipe and, where it looks
-    through one, locator. sha256 in hex.
+    through one, locator, or where it starts from one, graph of the bundle. sha256 in hex.
     """
     digest = hashlib.sha256((run / "samples.json").read_bytes())
     digest.update(repr((recipe.seed, recipe.crop_scale, getattr(recipe, stage))).encode())
     if stage == "segmenter":
         digest.update((run / "locator.pt").read_bytes())
+    if start and stage in GENERATORS:
+        digest.update(digest_of(start / f"{stage}.onnx").encode())
     return digest.hexdigest()
 
 
@@ -119,7 +141,7 @@ def _mask_task(_run: Path, recipe: Recipe, data: Dataset) -> tuple[Task, Schedul
         new_mask_generator(recipe, len(data.labels)),
         sources["train"],
         asked,
-        MaskJudge(sources["val"], seed=recipe.seed),
+        MaskJudge(judged_by(sources), seed=recipe.seed),
     )
     return task, asked.schedule
 
@@ -132,7 +154,7 @@ def _defect_task(_run: Path, recipe: Recipe, data: Dataset) -> tuple[Task, Sched
         new_defect_generator(recipe, len(data.labels)),
         sources["train"],
         asked,
-        DefectJudge(sources["val"], least, asked.feather_px, seed=recipe.seed),
+        DefectJudge(judged_by(sources), least, asked.feather_px, seed=recipe.seed),
         least,
     )
     return task, asked.schedule
@@ -153,27 +175,43 @@ def site_sources(recipe: Recipe, data: Dataset, shown_px: int) -> dict[str, Site
     }
 
 
+def judged_by(sources: dict[str, SiteSource]) -> SiteSource:
+    """What generators are chosen by: validation pictures, but not where there are few real defects.
+
+    Choosing the best of a few-shot training on more defects than it was given would show it more.
+    """
+    is_few = len(sources["train"].defects) <= FEW_SHOTS
+    return sources["train" if is_few else "val"]
+
+
 def least_contrasts(source: SiteSource, *, seed: int) -> list[float]:
-    """For each label the 10th percentile of its real defects' contrast, in grey levels."""
+    """For each label the 10th percentile of its real defects' contrast, in grey levels.
+
+    Lower where few are known: a handful has seen little of the product's light.
+    """
     return [
-        max(1.0, float(np.quantile(real_contrasts(source, label, count=100, seed=seed), 0.1)))
-        for label in range(source.labels)
+        max(1.0, trust(len(flaws)) * float(np.quantile(contrasts, 0.1)))
+        for label, flaws in enumerate(source.flaws)
+        for contrasts in [real_contrasts(source, label, count=100, seed=seed)]
     ]
 
 
 def new_mask_generator(recipe: Recipe, labels: int) -> MaskGenerator:
     """An untrained mask generator as the recipe has it."""
     asked = recipe.mask_generator
-    return MaskGenerator(
-        labels, side_px=asked.side_px, width=asked.width, noise_size=asked.noise_size
-    )
+    return MaskGenerator(labels, side_px=asked.side_px, width=asked.width, pages=asked.pages)
 
 
 def new_defect_generator(recipe: Recipe, labels: int) -> DefectGenerator:
     """An untrained defect generator as the recipe has it."""
     asked = recipe.defect_generator
     return DefectGenerator(
-        labels, side_px=asked.side_px, width=asked.width, noise_size=asked.noise_size
+        labels,
+        side_px=asked.side_px,
+        width=asked.width,
+        pages=asked.pages,
+        modulated=asked.modulated,
+        focused=asked.focused,
     )
 
 
@@ -186,6 +224,10 @@ def _load(network: nn.Module, file: Path) -> None:
     network.eval()
 
 
+_NEW: dict[str, Callable[[Recipe, int], nn.Module]] = {
+    "mask_generator": new_mask_generator,
+    "defect_generator": new_defect_generator,
+}
 _TASKS = {
     "locator": _locator_task,
     "segmenter": _segmenter_task,

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,14 +8,14 @@ from torch import Tensor
 from tests.training.specks import SIDE_PX, draw_source
 from training.networks.generators import DefectGenerator, MaskGenerator
 from training.sites import SiteSource
-from training.trainers.judges import DefectJudge, MaskJudge, features, measure_shape
+from training.trainers.judges import DefectJudge, MaskJudge
 
 
 class Disc(MaskGenerator):
     """Answers with a disc in the middle, whatever it is shown."""
 
     def __init__(self, radius_px: float) -> None:
-        super().__init__(2, side_px=SIDE_PX, width=8, noise_size=4)
+        super().__init__(2, side_px=SIDE_PX, width=8, pages=2)
         self.radius_px = radius_px
 
     def forward(self, image: Tensor, *_: Tensor) -> Tensor:
@@ -29,7 +28,7 @@ class Flat(DefectGenerator):
     """Paints one grey over the whole mask."""
 
     def __init__(self, grey: float) -> None:
-        super().__init__(2, side_px=SIDE_PX, width=8, noise_size=4)
+        super().__init__(2, side_px=SIDE_PX, width=8, pages=2)
         self.grey = grey
 
     def forward(self, image: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,7 +71,9 @@ def test_masks_that_leave_the_object_are_told(data):
 
 def test_a_judgement_of_the_same_network_is_the_same(mask_judge):
     torch.manual_seed(0)
-    network = MaskGenerator(2, side_px=SIDE_PX, width=8, noise_size=4).eval()
+    network = MaskGenerator(2, side_px=SIDE_PX, width=8, pages=4).eval()
+    assert network.book is not None
+    network.book.fill(torch.randn(4, 1, SIDE_PX, SIDE_PX), torch.tensor([0, 1, 0, 1]))
 
     with torch.no_grad():
         first, second = mask_judge(network), mask_judge(network)
@@ -80,6 +81,16 @@ def test_a_judgement_of_the_same_network_is_the_same(mask_judge):
     assert first.figures == second.figures
     assert np.array_equal(first.sheet, second.sheet)
     assert first.figures["diversity"] > 0
+
+
+def test_real_masks_are_judged_as_they_lie_in_the_squares_that_masks_are_made_for(mask_judge):
+    boxes = [np.argwhere(real.mask >= 0.5) for real in mask_judge.reals]
+
+    sides = [max(np.ptp(box, axis=0)) + 1 for box in boxes]
+    middles = np.array([box.mean(0) for box in boxes])
+
+    assert SIDE_PX / 3 < min(sides) <= max(sides) < SIDE_PX / 1.5
+    assert np.abs(middles - SIDE_PX / 2).max() < 0.1 * SIDE_PX
 
 
 def test_black_and_white_defects_are_visible_and_grey_ones_are_not(defect_judge):
@@ -90,32 +101,3 @@ def test_black_and_white_defects_are_visible_and_grey_ones_are_not(defect_judge)
     assert black.score > grey.score
     assert black.figures["kid"] < black.figures["kid_normals"]
     assert black.sheet.shape == (8 * SIDE_PX, 12 * SIDE_PX, 3)
-
-
-def test_a_disc_is_round_and_solid_and_a_bar_is_long():
-    canvas = np.zeros((64, 64), np.uint8)
-    disc = cv2.circle(canvas.copy(), (32, 32), 15, 1, -1) > 0
-    bar = cv2.rectangle(canvas.copy(), (10, 30), (49, 33), 1, -1) > 0
-    cross = bar | bar.T
-
-    assert measure_shape(disc) == pytest.approx((np.log(disc.sum()), 1.0, 1.0), abs=0.07)
-    assert measure_shape(bar)[1] == pytest.approx(10.0, rel=0.01)
-    assert measure_shape(cross)[2] < 0.5
-
-
-def test_the_shape_of_a_speck_is_defined():
-    speck = np.zeros((8, 8), bool)
-    speck[3, 3] = True
-
-    assert measure_shape(speck) == (0.0, 1.0, 1.0)
-
-
-def test_features_are_the_same_for_the_same_pictures():
-    rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 256, (64, 64, 3), np.uint8) for _ in range(2)]
-
-    one, other = features([pictures[0], pictures[1], pictures[0]])[[0, 1]]
-
-    assert one.shape == (152,)
-    assert np.array_equal(features(pictures)[0], features(pictures)[0])
-    assert np.abs(one - other).max() > 0.01

@@ -95,7 +95,7 @@ def locator_task(data: Dataset) -> Task:
 def mask_task(data: Dataset) -> Task:
     torch.manual_seed(3)
     recipe = replace(trial().mask_generator, schedule=SCHEDULE)
-    network = MaskGenerator(2, side_px=SIDE_PX, width=8, noise_size=recipe.noise_size)
+    network = MaskGenerator(2, side_px=SIDE_PX, width=8, pages=recipe.pages)
     source = draw_source(data)
     return MaskTask(network, source, recipe, MaskJudge(source, seed=1))
 
@@ -159,7 +159,7 @@ def test_a_finished_training_is_not_trained_again(tmp_path, fabric):
 
 
 def test_the_best_average_is_kept_and_not_the_last(tmp_path, fabric):
-    task = LineTask(scores=[1.0, 0.5])
+    task = LineTask(scores=[0.0, 1.0, 0.5])
 
     figures = run_loop(task, SCHEDULE, tmp_path, seed=5, fabric=fabric)
 
@@ -168,6 +168,15 @@ def test_the_best_average_is_kept_and_not_the_last(tmp_path, fabric):
     assert float(kept) == figures["weight"]
     assert float(kept) != float(checkpoint["parts"]["average"]["module.weight"])
     assert checkpoint["best_score"] == 1.0
+
+
+def test_a_start_that_training_only_harms_is_kept(tmp_path, fabric):
+    task = LineTask(scores=[1.0, 0.5, 0.0])
+    start = task.networks["line"].weight.item()
+
+    figures = run_loop(task, SCHEDULE, tmp_path, seed=5, fabric=fabric)
+
+    assert figures["weight"] == pytest.approx(start)
 
 
 def test_another_seed_ends_elsewhere(tmp_path, fabric):
@@ -198,8 +207,8 @@ def test_curves_and_sample_sheets_are_written(tmp_path, fabric):
 
     written = EventAccumulator(str(tmp_path / "curves" / "line")).Reload()
     assert [event.step for event in written.Scalars("loss/gap")] == [20, 40]
-    assert [event.step for event in written.Scalars("val/weight")] == [20, 40]
-    assert [event.step for event in written.Images("val")] == [20, 40]
+    assert [event.step for event in written.Scalars("val/weight")] == [0, 20, 40]
+    assert [event.step for event in written.Images("val")] == [0, 20, 40]
 
 
 TWO_PROCESSES = """

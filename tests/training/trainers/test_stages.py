@@ -83,7 +83,16 @@ def test_the_least_contrast_lies_below_most_real_ones(data):
     pit, scratch = least_contrasts(source, seed=7)
 
     assert 60 < pit < 130
-    assert 40 < scratch < 100
+    assert 30 < scratch < 60
+
+
+def test_the_least_contrast_is_lower_where_few_defects_are_known(data):
+    source = site_sources(quick_recipe(), data, SIDE_PX)["train"]
+    few = replace(source, defects=tuple(r for r in source.defects if r.flaws[0].label == 2)[:2])
+    one = replace(source, defects=few.defects[:1] + source.defects[:1])
+
+    assert len(source.flaws[1]) > len(one.flaws[1]) == 1
+    assert least_contrasts(one, seed=7)[1] < 0.5 * least_contrasts(source, seed=7)[1]
 
 
 def test_generators_are_made_as_the_recipe_has_them():
@@ -91,5 +100,25 @@ def test_generators_are_made_as_the_recipe_has_them():
 
     masks, defects = new_mask_generator(recipe, 2), new_defect_generator(recipe, 2)
 
-    assert (masks.side_px, masks.noise_size) == (64, recipe.mask_generator.noise_size)
-    assert (defects.side_px, defects.noise_size) == (64, recipe.defect_generator.noise_size)
+    assert masks.book is not None
+    assert defects.book is not None
+    assert (masks.side_px, len(masks.book.pages)) == (64, recipe.mask_generator.pages)
+    assert (defects.side_px, len(defects.book.pages)) == (64, recipe.defect_generator.pages)
+
+
+@pytest.mark.parametrize("part", ["pages", "modulated", "focused"])
+def test_a_part_that_a_recipe_leaves_out_is_not_made(part):
+    recipe = quick_recipe()
+    left_out = {part: 0 if part == "pages" else False}
+    less = replace(recipe, defect_generator=replace(recipe.defect_generator, **left_out))
+
+    whole, bare = (new_defect_generator(r, 2).state_dict().keys() for r in (recipe, less))
+
+    prefix = {"pages": "book.", "modulated": "modulations.0.film.", "focused": "focus.layers."}[
+        part
+    ]
+    assert {name for name in whole if name not in bare} >= {
+        name for name in whole if name.startswith(prefix)
+    }
+    assert any(name.startswith(prefix) for name in whole)
+    assert not any(name.startswith(prefix) for name in bare)

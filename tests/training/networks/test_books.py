@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from training.networks.books import (
+    CHOICE_NOISE,
+    LEAST_HALF,
+    WARP_NOISE,
+    Book,
+    Warp,
+    box_of,
+    line_of,
+    square_grid,
+)
+
+SIDE_PX = 16
+
+
+@pytest.fixture
+def book() -> Book:
+    """Six pages of noise, three of each of two labels."""
+    made, chance = Book(6, 2, SIDE_PX), torch.Generator().manual_seed(0)
+    pages = torch.randn(6, 2, SIDE_PX, SIDE_PX, generator=chance)
+    made.fill(pages, torch.tensor([0, 1, 0, 1, 0, 1]))
+    return made
+
+
+def noises(count: int) -> Tensor:
+    return torch.randn(count, CHOICE_NOISE, generator=torch.Generator().manual_seed(1))
+
+
+def still(count: int) -> Tensor:
+    return torch.zeros(count, WARP_NOISE)
+
+
+def test_a_book_opened_at_one_page_without_warp_shows_that_page_or_its_mirror(book):
+    shown = book.open(torch.eye(12), still(12), square_grid(SIDE_PX))
+
+    assert torch.allclose(shown[:6], book.pages, atol=1e-5)
+    assert torch.allclose(shown[6:], book.pages.flip(3), atol=1e-5)
+
+
+def test_a_book_opened_beyond_a_page_goes_on_as_its_rim(book):
+    far = torch.full((1, 1, 1, 2), -5.0)
+
+    shown = book.open(torch.eye(12)[:1], still(1), far)
+
+    assert torch.allclose(shown[0, :, 0, 0], book.pages[0, :, 0, 0])
+
+
+def test_pages_of_another_label_are_never_chosen(book):
+    label = torch.arange(64) % 2
+
+    share = book.choose(noises(64), label)
+
+    assert torch.allclose(share.sum(1), torch.ones(64))
+    assert (share[book.labels.repeat(2)[None] != label[:, None]] == 0).all()
+
+
+def test_noise_chooses_the_page_whose_direction_it_is_most_like(book):
+    share = book.choose(6 * book.directions, book.labels.repeat(2))
+
+    assert share.argmax(1).tolist() == list(range(12))
+    assert share.amax(1).min() > 0.9
+
+
+def test_noise_chooses_every_page_in_turn(book):
+    chosen = book.choose(noises(64), torch.zeros(64, dtype=torch.int64)).argmax(1)
+
+    assert set(chosen.tolist()) == {0, 2, 4, 6, 8, 10}
+
+
+def test_a_page_is_chosen_for_an_outline_like_its_own_or_its_mirrors(book):
+    outlines = torch.rand(6, 1, 16, 16, generator=torch.Generator().manual_seed(3)).round()
+    book.fill(book.pages.data, book.labels, outlines)
+    asked = torch.cat([outlines, outlines.flip(3)])
+
+    share = book.choose(0.1 * noises(12), book.labels.repeat(2), asked)
+
+    assert share.argmax(1).tolist() == list(range(12))
+
+
+def test_everything_in_a_book_is_learned_but_its_labels_and_outlines(book):
+    warp = torch.randn(3, WARP_NOISE, generator=torch.Generator().manual_seed(2))
+    share = book.choose(0.02 * noises(3), torch.tensor([0, 1, 0]))
+
+    book.open(share, warp, square_grid(SIDE_PX)).square().sum().backward()
+
+    assert set(dict(book.named_parameters())) == {"pages", "directions", "warp.reach", "warp.bend"}
+    assert all(weight.grad.abs().max() > 0 for weight in book.parameters())
+    assert {"labels", "outlines"} <= set(book.state_dict())
+
+
+def test_a_warp_without_noise_leaves_every_place():
+    grid = square_grid(SIDE_PX)
+
+    assert torch.allclose(Warp()(grid, still(2)), grid.expand(2, -1, -1, -1))
+
+
+@pytest.mark.parametrize("nth", range(WARP_NOISE))
+def test_every_number_of_the_noise_moves_places_a_little(nth):
+    grid, noise = square_grid(SIDE_PX), still(1)
+    noise[:, nth] = 1.0
+
+    moved = (Warp()(grid, noise) - grid).abs().detach()
+
+    assert 0.01 < moved.max() < 0.5
+
+
+def test_a_box_is_the_one_that_numpy_finds():
+    masks = np.random.default_rng(0).random((20, SIDE_PX, SIDE_PX)) > 0.98
+    masks[:, 5, 7] = True
+
+    boxes = box_of(torch.from_numpy(masks).float()[:, None], line_of(SIDE_PX))
+
+    for mask, *found in zip(masks, *boxes, strict=True):
+        rows, columns = np.nonzero(mask)
+        x, y = ((places.min() + places.max() + 1) / SIDE_PX - 1 for places in (columns, rows))
+        half = max(np.ptp(rows), np.ptp(columns)) / SIDE_PX
+        assert [float(f) for f in found] == pytest.approx([x, y, max(half, LEAST_HALF)], abs=1e-6)
+
+
+def test_the_box_of_an_empty_mask_is_a_speck_in_the_middle():
+    box = box_of(torch.zeros(1, 1, SIDE_PX, SIDE_PX), line_of(SIDE_PX))
+
+    assert [float(edge) for edge in box] == pytest.approx([0.0, 0.0, LEAST_HALF])
+
+
+def test_a_grid_holds_the_centres_of_pixels_x_first():
+    grid = square_grid(4)
+
+    assert grid.shape == (1, 4, 4, 2)
+    assert grid[0, 0, :, 0].tolist() == [-0.75, -0.25, 0.25, 0.75]
+    assert grid[0, 0, :, 1].tolist() == [-0.75] * 4
