@@ -1,4 +1,4 @@
-"""python -m training {import,fit,export,evaluate,seal}: annotated pictures in, a bundle out."""
+"""python -m training {import,fit,export,evaluate,seal,report}: annotated pictures to a bundle."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,55 @@ from typing import Any
 from lightning_fabric import Fabric
 from pydantic import TypeAdapter
 
-from models.bundle import Bundle, find_bundles, open_bundle, version_key
-from models.errors import FlawsmithError
+from models.bundle import Bundle, find_bundles, open_bundle, read_manifest, version_key
+from models.errors import FlawsmithError, ParameterInvalid
 from models.manifest import Name
-from training.data import Dataset, defect_sides_px, load_dataset, store_samples
+from training.contests import Contest, hold_contest
+from training.data import (
+    Dataset,
+    defect_sides_px,
+    keep_labels,
+    keep_shots,
+    load_dataset,
+    split_samples,
+    store_samples,
+)
+from training.downstream import read_table, run_experiment
 from training.evaluation import (
     calibrate,
     evaluate_detection,
     evaluate_synthesis,
     with_calibration,
 )
-from training.importers import import_folder
+from training.importers import Sample, import_folder
 from training.recipes import RECIPES, Recipe, named_recipe, standard
-from training.sealing import draft_bundle, export_run, find_draft, seal_run
+from training.report import (
+    compare_arms,
+    describe_bundle,
+    describe_data,
+    describe_run,
+    write_report,
+)
+from training.sealing import (
+    draft_bundle,
+    export_run,
+    find_draft,
+    seal_run,
+    torch_synthesizer,
+)
+from training.trainers.arms import (
+    ARM_NAMES,
+    OURS,
+    digest_generators,
+    generator_arm,
+    plain_arms,
+)
 from training.trainers.stages import STAGES, fit_stages
+
+SAMPLES = 200
+"""Synthetic samples that promises are checked on."""
+PICTURES = 128
+"""Of each arm, where arms are compared."""
 
 
 def main(given: list[str] | None = None) -> int:
@@ -47,9 +83,8 @@ def import_data(arguments: argparse.Namespace) -> None:
     )
     recipe = RECIPES[name]()
     arguments.run.mkdir(parents=True, exist_ok=True)
-    store_samples(
-        import_folder(arguments.data), arguments.run, val_share=recipe.val_share, seed=recipe.seed
-    )
+    samples = _choose_samples(arguments, recipe)
+    store_samples(samples, arguments.run, val_share=recipe.val_share, seed=recipe.seed)
     data = load_dataset(arguments.run)
     about = {
         "product": arguments.product,
@@ -58,7 +93,12 @@ def import_data(arguments: argparse.Namespace) -> None:
         "licence": arguments.licence,
         "citation": arguments.citation,
         "largest_defect_px": float(defect_sides_px(data.train).max()),
+        "labels": data.labels,
     }
+    if arguments.shots:
+        shots = [Path(record.name).name for record in data.train_defects]
+        about |= {"shots": shots, "shots_seed": arguments.shots_seed}
+        print(f"shots: {', '.join(shots)}")
     (arguments.run / "run.json").write_text(json.dumps(about, indent=1))
     for side, records in (("train", data.train), ("val", data.val)):
         defects = sum(len(record.flaws) for record in records)
@@ -72,7 +112,7 @@ def fit(arguments: argparse.Namespace) -> None:
         accelerator=arguments.accelerator, devices=arguments.devices, precision=arguments.precision
     )
     fabric.launch()
-    fit_stages(arguments.run, recipe, tuple(arguments.only), fabric)
+    fit_stages(arguments.run, recipe, tuple(arguments.only), fabric, arguments.start_from)
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -86,18 +126,24 @@ def export(arguments: argparse.Namespace) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Measure a sealed bundle, or calibrate and measure a run's draft, on validation pictures."""
-    data = load_dataset(arguments.run)
-    if arguments.bundle:
-        _print_figures(_measure(open_bundle(arguments.bundle), data, arguments.samples))
-        return
-    bundle = open_bundle(find_draft(arguments.run))
-    calibration = calibrate(data.val, bundle.detector)
-    figures = _measure(with_calibration(bundle, calibration), data, arguments.samples)
-    (arguments.run / "evaluation.json").write_text(
-        json.dumps({"calibrated": asdict(calibration), "figures": figures}, indent=1)
-    )
-    _print_figures(asdict(calibration) | figures)
+    """Measure a sealed bundle, a run's draft, or how good its pairs are and what they are worth."""
+    data, samples = load_dataset(arguments.run), arguments.samples
+    if arguments.downstream:
+        _evaluate_downstream(arguments, data)
+    elif arguments.fidelity:
+        contest = _hold_contest(arguments, data, samples or PICTURES)
+        print(*contest.lines(), sep="\n", end="\n\n")
+        _print_figures(contest.promises)
+    elif arguments.bundle:
+        _print_figures(_measure(open_bundle(arguments.bundle), data, samples or SAMPLES))
+    else:
+        bundle = open_bundle(find_draft(arguments.run))
+        calibration = calibrate(data.val, bundle.detector)
+        figures = _measure(with_calibration(bundle, calibration), data, samples or SAMPLES)
+        (arguments.run / "evaluation.json").write_text(
+            json.dumps({"calibrated": asdict(calibration), "figures": figures}, indent=1)
+        )
+        _print_figures(asdict(calibration) | figures)
 
 
 def seal(arguments: argparse.Namespace) -> None:
@@ -109,6 +155,60 @@ def seal(arguments: argparse.Namespace) -> None:
     print(f"sealed {about['product']} {folder.name} in {folder}")
 
 
+def report(arguments: argparse.Namespace) -> None:
+    """Show on one HTML page what generators and the other arms draw, and every figure of it."""
+    run, data, bundle = arguments.run, load_dataset(arguments.run), arguments.bundle
+    contest = _hold_contest(arguments, data, arguments.samples)
+    about = describe_bundle(read_manifest(bundle)) if bundle else describe_run(_about(run))
+    about |= describe_data(data, count=arguments.samples)
+    table, title = read_table(run / "downstream"), f"K = {len(data.train_defects)}"
+    file = arguments.out or run / "report.html"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_report(file, about, data, contest, [compare_arms(title, table)] if table.results else [])
+    print(f"wrote {file}")
+
+
+def _choose_samples(arguments: argparse.Namespace, recipe: Recipe) -> list[Sample]:
+    """All pictures of the folder, or those that --labels and --shots leave."""
+    samples = import_folder(arguments.data)
+    if arguments.labels:
+        samples = keep_labels(samples, arguments.labels.split(","))
+    if arguments.shots is None:
+        return samples
+    sided = split_samples(samples, val_share=recipe.val_share, seed=recipe.seed)
+    return keep_shots(sided, arguments.shots, seed=arguments.shots_seed)
+
+
+def _evaluate_downstream(arguments: argparse.Namespace, data: Dataset) -> None:
+    run, recipe = arguments.run, _recipe(arguments.run)
+    arms = plain_arms(data, recipe)
+    if OURS in arguments.arms:
+        own = torch_synthesizer(run, recipe, data)
+        arms[OURS] = generator_arm(own, data, origin=digest_generators(run, own))
+    table = run_experiment(
+        {name: arms[name] for name in arguments.arms},
+        data,
+        recipe.downstream,
+        run / "downstream",
+        seeds=range(arguments.seeds),
+        fabric=Fabric(devices=1, precision=arguments.precision),
+    )
+    for line in table.lines():
+        print(line)
+
+
+def _hold_contest(arguments: argparse.Namespace, data: Dataset, count: int) -> Contest:
+    """Every arm, ours being a bundle's generators where one is named, else the run's own."""
+    recipe = _recipe(arguments.run)
+    if arguments.bundle:
+        synthesizer = open_bundle(arguments.bundle).synthesizer
+        if synthesizer.labels != data.labels:
+            raise ParameterInvalid("bundle", f"knows other labels: {', '.join(synthesizer.labels)}")
+    else:
+        synthesizer = torch_synthesizer(arguments.run, recipe, data)
+    return hold_contest(data, recipe, synthesizer, count=count)
+
+
 def _measure(bundle: Bundle, data: Dataset, samples: int) -> dict[str, float]:
     """Every figure of both stories, rounded to what the number of pictures can tell."""
     figures = evaluate_detection(data.val, bundle.detector)
@@ -116,7 +216,7 @@ def _measure(bundle: Bundle, data: Dataset, samples: int) -> dict[str, float]:
     return {name: round(value, 4) for name, value in figures.items()}
 
 
-def _print_figures(figures: dict[str, float]) -> None:
+def _print_figures(figures: Mapping[str, float]) -> None:
     width = max(len(name) for name in figures)
     for name, value in figures.items():
         print(f"{name:<{width}}  {value:.4f}")
@@ -145,12 +245,16 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("--product", type=_product, required=True)
     step.add_argument("--run", type=Path, required=True)
     step.add_argument("--recipe", choices=sorted(RECIPES))
+    step.add_argument("--labels", help="keep only these kinds of defect, parted by commas")
+    step.add_argument("--shots", type=int, help="keep only so many training pictures with a defect")
+    step.add_argument("--shots-seed", type=int, default=0, help="which ones")
     step.add_argument("--licence", default="not stated")
     step.add_argument("--citation", default="not stated")
     step = steps.add_parser("fit", help=fit.__doc__)
     step.set_defaults(step=fit)
     step.add_argument("--run", type=Path, required=True)
     step.add_argument("--only", nargs="+", choices=STAGES, default=STAGES)
+    step.add_argument("--start-from", type=Path, help="a bundle whose generators to start from")
     step.add_argument("--accelerator", default="auto")
     step.add_argument("--devices", type=int, default=1)
     step.add_argument("--precision", default="32-true")
@@ -161,12 +265,26 @@ def _parser() -> argparse.ArgumentParser:
     step.set_defaults(step=evaluate)
     step.add_argument("--run", type=Path, required=True)
     step.add_argument("--bundle", type=Path, help="a sealed bundle's folder; else the run's draft")
-    step.add_argument("--samples", type=int, default=200, help="synthetic samples to check")
+    step.add_argument(
+        "--samples", type=int, help=f"samples to check, {SAMPLES}; or of each arm, {PICTURES}"
+    )
+    what = step.add_mutually_exclusive_group()
+    what.add_argument("--fidelity", action="store_true", help="compare each arm with real defects")
+    what.add_argument("--downstream", action="store_true", help="teach a segmenter with each arm")
+    step.add_argument("--arms", nargs="+", choices=ARM_NAMES, default=ARM_NAMES)
+    step.add_argument("--seeds", type=int, default=3, help="how often each arm is taught")
+    step.add_argument("--precision", default="32-true")
     step = steps.add_parser("seal", help=seal.__doc__)
     step.set_defaults(step=seal)
     step.add_argument("--run", type=Path, required=True)
     step.add_argument("--to", type=Path, required=True)
     step.add_argument("--version", help="the product's next whole number unless named")
+    step = steps.add_parser("report", help=report.__doc__)
+    step.set_defaults(step=report)
+    step.add_argument("--run", type=Path, required=True)
+    step.add_argument("--bundle", type=Path, help="a sealed bundle's folder; else the run's own")
+    step.add_argument("--out", type=Path, help="report.html in the run's folder unless named")
+    step.add_argument("--samples", type=int, default=PICTURES, help="pictures of each arm")
     return parser
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import RgbImage
-from models.errors import InputError
+from models.errors import InputError, ParameterInvalid
 from models.steps.outlines import Region, bridge_diagonals, find_regions
 from models.steps.pictures import Picture, PictureLimits, decode_picture, encode_png
 from training.annotations import AnnotationMalformed
@@ -92,6 +94,60 @@ class Dataset:
         return tuple(r for r in self.val if not r.flaws)
 
 
+def keep_labels(samples: list[Sample], labels: Sequence[str]) -> list[Sample]:
+    """Only pictures whose defects are all of the named kinds, and the normal ones.
+
+    The last words of a label name it too: `Crack` is `mt-crack`.
+
+    Errors: ParameterInvalid where no sample carries a named kind.
+    """
+    known = {marking.label for sample in samples for marking in sample.markings}
+    kept: set[str] = set()
+    for asked in labels:
+        word = asked.strip().lower()
+        named = {label for label in known if label == word or label.endswith(f"-{word}")}
+        if not named:
+            raise ParameterInvalid("labels", f"{asked!r} is none of {', '.join(sorted(known))}")
+        kept |= named
+    return [s for s in samples if all(marking.label in kept for marking in s.markings)]
+
+
+def split_samples(samples: list[Sample], *, val_share: float, seed: int) -> list[Sample]:
+    """Give each sample without a side its own, by group."""
+    return [
+        replace(s, split=s.split or draw_split(s.group, val_share=val_share, seed=seed))
+        for s in samples
+    ]
+
+
+def keep_shots(samples: list[Sample], count: int, *, seed: int) -> list[Sample]:
+    """Only `count` defect pictures on the train side; all normal ones, and the whole val side.
+
+    The kinds take turns, so each is there; within a kind a group that gave fewest goes first.
+    Samples have their sides.
+
+    Errors: ParameterInvalid where the train side has fewer pictures, or more kinds, than `count`.
+    """
+    pool = [s for s in samples if s.split == "train" and s.markings]
+    kinds = sorted({marking.label for s in pool for marking in s.markings})
+    if count < len(kinds):
+        raise ParameterInvalid("shots", f"{count} cannot show all {len(kinds)} labels")
+    if count > len(pool):
+        raise ParameterInvalid("shots", f"{count} of {len(pool)} training pictures with a defect")
+    rng = np.random.default_rng(seed)
+    turns = [kinds[i] for i in rng.permutation(len(kinds))]
+    left = [pool[i] for i in rng.permutation(len(pool))]
+    taken: Counter[str] = Counter()
+    for turn in range(count):
+        kind = turns[turn % len(turns)]
+        of_kind = [s for s in left if any(m.label == kind for m in s.markings)] or left
+        chosen = min(of_kind, key=lambda s: taken[s.group])
+        left.remove(chosen)
+        taken[chosen.group] += 1
+    dropped = {sample.image for sample in left}
+    return [s for s in samples if s.image not in dropped]
+
+
 def store_samples(samples: list[Sample], folder: Path, *, val_share: float, seed: int) -> None:
     """Write an index and one label-map PNG for each marked picture; pictures stay where they are.
 
@@ -102,7 +158,7 @@ def store_samples(samples: list[Sample], folder: Path, *, val_share: float, seed
     names = sorted({marking.label for sample in samples for marking in sample.markings})
     (folder / "labels").mkdir(parents=True, exist_ok=True)
     rows = []
-    for index, sample in enumerate(samples):
+    for index, sample in enumerate(split_samples(samples, val_share=val_share, seed=seed)):
         labels = ""
         if sample.markings:
             hw = _decode(sample.image).hw
@@ -111,8 +167,7 @@ def store_samples(samples: list[Sample], folder: Path, *, val_share: float, seed
                 label_map[marking.draw(hw)] = 1 + names.index(marking.label)
             labels = f"labels/{index:05d}.png"
             (folder / labels).write_bytes(encode_png(label_map))
-        split = sample.split or draw_split(sample.group, val_share=val_share, seed=seed)
-        rows.append(Row(str(sample.image.resolve()), labels, sample.group, split))
+        rows.append(Row(str(sample.image.resolve()), labels, sample.group, sample.split))
     require_split_by_group(rows, folder)
     require_both_kinds(rows, folder)
     trained = (s for s, row in zip(samples, rows, strict=True) if row.split == "train")

@@ -6,19 +6,18 @@ docstring.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.arrays import Mask
 from models.bundle import Bundle
 from models.detection import Detection, Detector, detect, predict_field
 from models.errors import ParameterInvalid
 from models.steps.crops import Window, window_around
 from models.steps.fields import ConfidenceField
 from models.steps.fusion import contrast
-from models.steps.outlines import Region
+from models.steps.outlines import Region, place_region
 from models.steps.pictures import Picture
 from models.synthesis import SynthesisRequest, Synthesizer, Synthetic, find_allowed, synthesize
 from training.data import Record
@@ -188,32 +187,58 @@ def measure_pictures(records: tuple[Record, ...], swept: list[Detection]) -> dic
     }
 
 
+@dataclass
+class Tally:
+    """What became of the samples that were asked for, each checked again as it is told."""
+
+    synthesizer: Synthesizer
+    asked: int = 0
+    defects: int = 0
+    kept: dict[str, list[bool]] = field(default_factory=lambda: {name: [] for name in PROMISES})
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    def add(self, normal: Record, sample: Synthetic) -> None:
+        """Count a sample."""
+        self.asked += 1
+        self.defects += len(sample.defects)
+        self.rejected += sample.rejected
+        for promise, holds in check_promises(normal, sample, self.synthesizer).items():
+            self.kept[promise].append(holds)
+
+    def miss(self) -> None:
+        """Count a request that gave nothing."""
+        self.asked += 1
+        self.rejected["unmade"] += self.synthesizer.params.max_attempts
+
+    def figures(self) -> dict[str, float]:
+        """The shares so far.
+
+        promise_*: of the samples, those that keep it, 0 where none was made; made: of the requests,
+        those that gave a sample. rejection_rate: of all draws, those that failed a check, and by
+        reason in rejected_*; `unmade` are the draws of requests that gave nothing.
+        """
+        asked, rejected = max(self.asked, 1), self.rejected.total()
+        draws = max(self.defects + rejected, 1)
+        told = {f"promise_{name}": float(np.mean(v or [False])) for name, v in self.kept.items()}
+        told |= {"made": len(self.kept["legal"]) / asked, "rejected_per_sample": rejected / asked}
+        told["rejection_rate"] = rejected / draws
+        return told | {f"rejected_{why}": n / draws for why, n in sorted(self.rejected.items())}
+
+
 def evaluate_synthesis(
     normals: tuple[Record, ...], synthesizer: Synthesizer, *, count: int, seed: int
 ) -> dict[str, float]:
-    """The promises, each checked again on the finished pictures.
-
-    promise_*: share of samples that keep it, 0 where none was made; made: share of requests that
-    gave a sample at all.
-    Labels in turn, pictures in turn, one defect each.
-    """
-    kept: dict[str, list[bool]] = {promise: [] for promise in PROMISES}
-    rejected = made = 0
+    """The promises of samples with one defect, normal pictures and labels in turn: see Tally."""
+    tally = Tally(synthesizer)
     for index in range(count):
-        record = normals[index % len(normals)]
+        normal = normals[index % len(normals)]
         label = synthesizer.labels[index % len(synthesizer.labels)]
         request = SynthesisRequest(seed=seed + index, label=label)
         try:
-            (sample,) = synthesize(Picture(record.image), request, synthesizer)
+            tally.add(normal, next(synthesize(Picture(normal.image), request, synthesizer)))
         except ParameterInvalid:
-            rejected += synthesizer.params.max_attempts
-            continue
-        made += 1
-        rejected += sample.rejected.total()
-        for promise, holds in check_promises(record, sample, synthesizer).items():
-            kept[promise].append(holds)
-    figures = {f"promise_{promise}": float(np.mean(v or [False])) for promise, v in kept.items()}
-    return figures | {"made": made / count, "rejected_per_sample": rejected / count}
+            tally.miss()
+    return tally.figures()
 
 
 def check_promises(record: Record, sample: Synthetic, synthesizer: Synthesizer) -> dict[str, bool]:
@@ -230,7 +255,7 @@ def check_promises(record: Record, sample: Synthetic, synthesizer: Synthesizer) 
         and bool(sample.mask.any()),
         "inside": not bool((sample.mask & ~allowed).any()),
         "visible": all(
-            contrast(record.image, sample.pixels, _on_picture(d.region, sample.mask.shape))
+            contrast(record.image, sample.pixels, place_region(d.region, (0, 0), sample.mask.shape))
             >= shapes[d.label].min_contrast
             for d in sample.defects
         ),
@@ -259,10 +284,3 @@ def _truths(records: tuple[Record, ...]) -> list[list[Region]]:
 
 def _predictions(swept: list[Detection]) -> list[list[Predicted]]:
     return [[Predicted(d.region, d.score) for d in detection.defects] for detection in swept]
-
-
-def _on_picture(region: Region, hw: tuple[int, ...]) -> Mask:
-    canvas: NDArray[np.bool_] = np.zeros(hw, bool)
-    height, width = region.mask.shape
-    canvas[region.y : region.y + height, region.x : region.x + width] = region.mask
-    return canvas

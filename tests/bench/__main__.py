@@ -15,8 +15,8 @@ from models.bundle import SHIPPED, find_bundle, open_bundle
 from models.errors import BundleError
 from models.session import Device
 from tests.bench.figures import Figure, table_of
-from tests.bench.pictures import real_pictures, rendered_pictures
-from tests.bench.serving import THREADS, measure_serving
+from tests.bench.pictures import real_pictures, rendered_normal, rendered_pictures
+from tests.bench.serving import THREADS, measure_serving, measure_synthesis
 from tests.bench.slicing import measure_slicing
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "plate.jpg"
@@ -31,6 +31,9 @@ def main(given: list[str] | None = None) -> int:
             _measure_slicing(arguments),
             *measure_serving(
                 arguments.bundles, RENDERED, SAMPLE.read_bytes(), rounds=arguments.requests
+            ),
+            measure_synthesis(
+                arguments.bundles, RENDERED, rendered_normal(), rounds=arguments.requests
             ),
         ]
     except BundleError as error:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from models.steps.pictures import Picture, PictureLimits, decode_picture
+from models.steps.pictures import Picture, PictureLimits, decode_picture, encode_jpeg
 from training.renderer import render_plate
 
 RENDERED_HW = (1500, 2000)
+NORMAL_HW = (1016, 2928)
 
 
 def real_pictures(folder: Path, count: int) -> list[Picture]:
@@ -37,6 +38,12 @@ def rendered_pictures(count: int) -> list[Picture]:
         )
         for seed in range(count)
     ]
+
+
+def rendered_normal() -> bytes:
+    """A flawless plate as long and flat as pictures of a ball screw: 2928 × 1016 px, a JPEG."""
+    plate = render_plate(np.random.default_rng(0), size_hw=NORMAL_HW, flaw_count=0)
+    return encode_jpeg(plate.image)
 
 
 def _spread(names: list[str], count: int) -> list[str]:

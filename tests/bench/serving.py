@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
+import numpy as np
 import psutil
 
 from models.bundle import find_bundle, open_bundle
 from models.detection import detect
 from models.session import Device
-from models.steps.pictures import Picture, PictureLimits, decode_picture
+from models.steps.pictures import Picture, PictureLimits, decode_picture, encode_png
 from tests.bench.figures import Bar, Figure, median_times_s
 
 THREADS = 2
@@ -40,12 +41,15 @@ class Service:
 
     def detect(self, jpeg: bytes, product: str) -> bytes:
         """The answer to POST /detect with the picture as the raw body."""
-        answer = self.client.post(
-            "/detect",
-            params={"product": product},
-            content=jpeg,
-            headers={"Content-Type": "image/jpeg"},
-        )
+        return self._post("/detect", jpeg, {"product": product})
+
+    def synthesize(self, jpeg: bytes, product: str) -> bytes:
+        """The answer to POST /synthesize with the picture as the raw body: one defect."""
+        return self._post("/synthesize", jpeg, {"product": product, "seed": "0"})
+
+    def _post(self, path: str, jpeg: bytes, params: dict[str, str]) -> bytes:
+        headers = {"Content-Type": "image/jpeg"}
+        answer = self.client.post(path, params=params, content=jpeg, headers=headers)
         answer.raise_for_status()
         return answer.content
 
@@ -72,6 +76,22 @@ def measure_serving(bundles: Path, product: str, jpeg: bytes, *, rounds: int) ->
         Figure("resident_after_warm_up_share", at_rest_bytes / MEMORY_BYTES, Bar("at most", 1.0)),
         Figure("resident_after_12_mp_share", after_bytes / MEMORY_BYTES),
     ]
+
+
+def measure_synthesis(bundles: Path, product: str, jpeg: bytes, *, rounds: int) -> Figure:
+    """One defect over HTTP ÷ decoding the picture and encoding it and its mask as the answer is."""
+    with run_service(bundles) as service:
+        codec_s, served_s = median_times_s(
+            (lambda: decode_and_encode(jpeg), lambda: service.synthesize(jpeg, product)),
+            rounds=rounds,
+        )
+    return Figure("synthesize_http_over_codec", served_s / codec_s, Bar("at most", 1.5))
+
+
+def decode_and_encode(jpeg: bytes) -> tuple[bytes, bytes]:
+    """A picture of the same size and a mask, with nothing made in between."""
+    picture = decode(jpeg)
+    return encode_png(picture.pixels), encode_png(np.zeros(picture.hw, bool))
 
 
 def decode(jpeg: bytes) -> Picture:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from models.errors import ParameterInvalid
 from tests.training.specks import HW, LABELS, draw_record
 from training.annotations import AnnotationMalformed
 from training.data import (
@@ -13,12 +15,15 @@ from training.data import (
     crop_radius_px,
     defect_sides_px,
     draw_split,
+    keep_labels,
+    keep_shots,
     load_dataset,
     require_both_kinds,
     require_split_by_group,
+    split_samples,
     store_samples,
 )
-from training.importers import import_folder
+from training.importers import Marking, Sample, import_folder
 
 
 def test_what_is_stored_is_loaded_again(mask_folder, tmp_path, data):
@@ -146,6 +151,93 @@ def test_a_dataset_of_normals_has_no_sides():
 
     assert defect_sides_px(Dataset(LABELS, (record,), ()).train).size == 0
     assert record.labels.shape == HW
+
+
+def draw_samples(counts: dict[str, int], *, group_size: int = 3) -> list[Sample]:
+    """Training pictures with so many of each label ("" for normal), and one of each for val."""
+    samples = []
+    for label, count in counts.items():
+        for number in range(count + 1):
+            split = "train" if number < count else "val"
+            name = f"{label or 'normal'}-{number}"
+            marks = (Marking(label, lambda hw: np.ones(hw, bool)),) if label else ()
+            group = f"{split}-{label}-{number // group_size}"
+            samples.append(Sample(Path(f"{name}.png"), group, split, marks))
+    return samples
+
+
+def labels_of(samples: list[Sample]) -> list[str]:
+    return [m.label for s in samples if s.split == "train" for m in s.markings]
+
+
+def test_shots_show_every_label_in_turn_from_different_groups():
+    samples = draw_samples({"pit": 12, "crack": 9, "": 5})
+
+    kept = keep_shots(samples, 5, seed=1)
+
+    told = labels_of(kept)
+    assert sorted(told.count(label) for label in ("pit", "crack")) == [2, 3]
+    groups = [s.group for s in kept if s.split == "train" and s.markings]
+    assert len(set(groups)) == 5
+
+
+def test_shots_leave_normal_pictures_and_the_other_side_whole():
+    samples = draw_samples({"pit": 12, "crack": 9, "": 5})
+
+    kept = keep_shots(samples, 3, seed=1)
+
+    assert sum(not s.markings for s in kept) == 6
+    assert [s for s in kept if s.split == "val"] == [s for s in samples if s.split == "val"]
+
+
+def test_shots_are_drawn_by_their_seed():
+    samples = draw_samples({"pit": 12, "crack": 9, "": 5})
+    first, again, other = (keep_shots(samples, 4, seed=seed) for seed in (1, 1, 2))
+
+    assert first == again
+    assert first != other
+
+
+def test_a_label_of_few_pictures_leaves_its_turns_to_the_others():
+    kept = keep_shots(draw_samples({"pit": 12, "crack": 1, "": 5}), 6, seed=1)
+
+    assert sorted(labels_of(kept)) == ["crack"] + 5 * ["pit"]
+
+
+@pytest.mark.parametrize(
+    ("count", "reason"),
+    [(1, "1 cannot show all 2 labels"), (22, "22 of 21 training pictures with a defect")],
+)
+def test_shots_that_cannot_be_had_are_refused(count, reason):
+    with pytest.raises(ParameterInvalid, match=f"shots: {reason}"):
+        keep_shots(draw_samples({"pit": 12, "crack": 9, "": 5}), count, seed=1)
+
+
+def test_only_pictures_of_the_named_kinds_and_normal_ones_are_kept():
+    samples = draw_samples({"mt-pit": 2, "mt-crack": 2, "fray": 2, "": 2})
+    both = replace(samples[0], markings=(*samples[0].markings, *samples[3].markings))
+
+    kept = keep_labels([both, *samples[1:]], ["Pit", "fray"])
+
+    assert set(labels_of(kept)) == {"mt-pit", "fray"}
+    assert both not in kept
+    assert sum(not s.markings for s in kept) == 3
+
+
+def test_a_kind_that_no_picture_shows_is_refused():
+    with pytest.raises(ParameterInvalid, match="labels: 'rust' is none of crack, pit"):
+        keep_labels(draw_samples({"pit": 2, "crack": 2}), ["pit", "rust"])
+
+
+def test_sides_that_the_data_names_are_kept_and_the_others_drawn(mask_folder):
+    samples = [replace(s, split="") for s in import_folder(mask_folder)]
+    samples[0] = replace(samples[0], split="test")
+
+    sided = split_samples(samples, val_share=0.5, seed=3)
+
+    assert sided[0].split == "test"
+    assert {s.split for s in sided[1:]} == {"train", "val"}
+    assert sided == split_samples(sided, val_share=0.1, seed=9)
 
 
 @pytest.mark.real_data

@@ -14,6 +14,7 @@ from training.data import Record
 from training.evaluation import (
     PROMISES,
     Calibration,
+    Tally,
     calibrate,
     check_promises,
     evaluate_detection,
@@ -23,6 +24,7 @@ from training.evaluation import (
 )
 
 HW = (96, 160)
+REASONS = {f"rejected_{reason}" for reason in ("empty", "cut", "outside", "overlap", "invisible")}
 Spot = tuple[int, int, int, bool]
 """x, y, red, and whether it is a defect; each 6 × 6 px."""
 
@@ -121,6 +123,19 @@ def test_every_promise_is_kept_on_normal_pictures(bundle):
     assert figures["rejected_per_sample"] >= 0
 
 
+def test_rejected_draws_are_told_by_reason(bundle):
+    narrow = grey("n")
+    narrow.image[:, :60] = narrow.image[:, 84:] = 0
+
+    figures = evaluate_synthesis((narrow, grey("b")), bundle.synthesizer, count=12, seed=1)
+
+    reasons = {name: share for name, share in figures.items() if name in REASONS}
+    rejected = figures["rejected_per_sample"]
+    assert reasons
+    assert sum(reasons.values()) == pytest.approx(figures["rejection_rate"])
+    assert figures["rejection_rate"] == pytest.approx(rejected / (rejected + 1))
+
+
 def test_a_request_that_gives_no_sample_is_counted_and_not_hidden(bundle):
     black = Record("k", "k", np.zeros((*HW, 3), np.uint8), np.zeros(HW, np.uint8))
 
@@ -129,6 +144,7 @@ def test_a_request_that_gives_no_sample_is_counted_and_not_hidden(bundle):
     assert figures["made"] == 0.5
     assert figures["rejected_per_sample"] >= bundle.synthesizer.params.max_attempts / 2
     assert figures["promise_visible"] == 1.0
+    assert figures["rejected_unmade"] > 0.5
 
 
 def test_no_promise_is_kept_where_nothing_was_made(bundle):
@@ -138,6 +154,25 @@ def test_no_promise_is_kept_where_nothing_was_made(bundle):
 
     assert {figures[f"promise_{name}"] for name in PROMISES} == {0.0}
     assert figures["made"] == 0.0
+
+
+def test_a_tally_counts_every_defect_of_a_sample(bundle):
+    request = SynthesisRequest(seed=3, defects=2, region=(40, 20, 80, 60))
+    (made,) = synthesize(Picture(grey("a").image), request, bundle.synthesizer)
+    made.rejected.clear()
+    made.rejected["cut"] = 2
+    tally = Tally(bundle.synthesizer)
+
+    before = tally.figures()
+    tally.add(grey("a"), made)
+    tally.miss()
+    after = tally.figures()
+
+    assert (before["made"], before["rejection_rate"], before["promise_legal"]) == (0.0, 0.0, 0.0)
+    assert after["made"] == 0.5
+    draws = 4 + bundle.synthesizer.params.max_attempts
+    assert after["rejected_cut"] == pytest.approx(2 / draws)
+    assert after["rejection_rate"] == pytest.approx((draws - 2) / draws)
 
 
 @pytest.fixture

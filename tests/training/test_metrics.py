@@ -7,6 +7,9 @@ from models.steps.crops import Window
 from models.steps.outlines import Region, find_regions
 from training.metrics import (
     Predicted,
+    average_precision_of,
+    best_f1,
+    count_scores,
     froc,
     image_auroc,
     is_covered,
@@ -121,3 +124,51 @@ def test_kid_of_two_points_each_by_hand():
 def test_ks_distance_is_the_widest_gap():
     assert ks_distance(np.array([1.0, 2.0]), np.array([1.0, 2.0])) == 0.0
     assert ks_distance(np.array([1.0, 2.0, 3.0, 4.0]), np.array([3.5, 4.5])) == 0.75
+
+
+def draw_scores(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    truths = rng.random((40, 50)) < 0.1
+    return (rng.normal(0, 2, truths.shape) + 2 * truths).astype(np.float32), truths
+
+
+def test_counted_scores_give_the_average_precision_of_sorted_ones():
+    logits, truths = draw_scores(3)
+
+    counted = average_precision_of(count_scores(logits, truths))
+
+    assert counted == pytest.approx(pixel_average_precision(logits, truths), abs=2e-3)
+
+
+def test_counts_of_pictures_add_up_to_those_of_all_their_pixels():
+    (first, on_first), (second, on_second) = draw_scores(1), draw_scores(2)
+
+    added = count_scores(first, on_first) + count_scores(second, on_second)
+
+    both = count_scores(np.stack([first, second]), np.stack([on_first, on_second]))
+    assert np.array_equal(added, both)
+    assert added.sum() == first.size + second.size
+
+
+def test_the_best_f1_is_that_of_the_best_threshold():
+    logits, truths = draw_scores(5)
+
+    f1, iou = best_f1(count_scores(logits, truths))
+
+    every = [pixel_dice(logits >= t, truths) for t in np.unique(logits)]
+    assert f1 == pytest.approx(max(every), abs=5e-3)
+    assert iou == pytest.approx(f1 / (2 - f1))
+
+
+def test_scores_beyond_all_bounds_are_counted_at_the_ends():
+    counts = count_scores(np.array([[-99.0, 99.0]], np.float32), np.array([[False, True]]))
+
+    assert average_precision_of(counts) == 1.0
+    assert best_f1(counts) == (1.0, 1.0)
+
+
+def test_without_a_defect_pixel_there_is_nothing_to_find():
+    counts = count_scores(np.zeros((4, 4), np.float32), np.zeros((4, 4), bool))
+
+    assert average_precision_of(counts) == 0.0
+    assert best_f1(counts) == (0.0, 0.0)
