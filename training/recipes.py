@@ -176,6 +176,7 @@ def brushed_plate() -> Recipe:
             crop_size_px=128,
         ),
         object_rule=ObjectRule(threshold="otsu"),
+        site_candidates=1,
     )
 
 
@@ -193,7 +194,7 @@ def standard() -> Recipe:
 
 def magnetic_tile() -> Recipe:
     """Grey pictures of 0.1 MP with an outline: five kinds, from specks to whole faces."""
-    return replace(standard(), name="magnetic-tile", val_share=0.3)
+    return replace(standard(), name="magnetic-tile", site_candidates=1, val_share=0.3)
 
 
 def ball_screw_deeplabv3() -> Recipe:

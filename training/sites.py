@@ -136,10 +136,12 @@ def mirror(real: RealSite, rng: np.random.Generator) -> RealSite:
     return RealSite(flipped, np.ascontiguousarray(real.mask[:, ::-1]), real.label)
 
 
-def deform(real: RealSite, rng: np.random.Generator) -> RealSite:
+def deform(
+    real: RealSite, rng: np.random.Generator, *, turn_spread: float = TURN_SPREAD
+) -> RealSite:
     """The same defect a little larger, turned, sheared and bent, with its square."""
     side_px = real.mask.shape[0]
-    turn = rng.normal(0.0, TURN_SPREAD)
+    turn = rng.normal(0.0, turn_spread)
     zoom = np.exp(rng.normal(0.0, ZOOM_SPREAD, 2))
     bend = rng.normal(0.0, side_px / BEND_PARTS, (2, 5, 5)).astype(np.float32)
     cosine, sine = np.cos(turn), np.sin(turn)

@@ -23,7 +23,7 @@ CODE_NOISE = CHOICE_NOISE + WARP_NOISE
 """All of a noise that opens a book."""
 FIRMNESS = 20.0
 """How much the page that a noise likes most outweighs the others: mixed thin shapes vanish."""
-FIT = 100.0
+FIT = 200.0
 """How much a page is liked for an outline like the one that is asked for."""
 OUTLINE_SIDE = 16
 """Cells on a side of the outlines that are compared."""
@@ -43,7 +43,7 @@ class Book(nn.Module):
     labels: Tensor
     outlines: Tensor
 
-    def __init__(self, pages: int, channels: int, side_px: int) -> None:
+    def __init__(self, pages: int, channels: int, side_px: int, *, freedom: float = 1.0) -> None:
         super().__init__()
         self.pages = nn.Parameter(torch.zeros(pages, channels, side_px, side_px))
         self.register_buffer("labels", torch.zeros(pages, dtype=torch.int64))
@@ -52,7 +52,7 @@ class Book(nn.Module):
             2 * pages, CHOICE_NOISE, generator=torch.Generator().manual_seed(0)
         )
         self.directions = nn.Parameter(F.normalize(directions, dim=1))
-        self.warp = Warp()
+        self.warp = Warp(freedom)
 
     def fill(
         self, pages_pchw: Tensor, labels_p: Tensor, outlines_phw: Tensor | None = None
@@ -102,10 +102,10 @@ class Warp(nn.Module):
     each cell's move, in half sides.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, freedom: float) -> None:
         super().__init__()
-        self.reach = nn.Parameter(torch.tensor([0.25, 0.1, 0.18, 0.18]))
-        self.bend = nn.Parameter(torch.tensor(0.08))
+        self.reach = nn.Parameter(freedom * torch.tensor([0.4, 0.1, 0.18, 0.18]))
+        self.bend = nn.Parameter(freedom * torch.tensor(0.08))
 
     def forward(self, grid_bhw2: Tensor, noise_bc: Tensor) -> Tensor:
         """Places (B, h, w, 2) and noise (B, WARP_NOISE) -> where to look instead, (B, h, w, 2)."""

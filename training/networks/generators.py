@@ -42,6 +42,8 @@ SHAPE_SCALE = 4.0
 """A shape's logits divided by it are about as large as pixels."""
 STRENGTH_SPREAD = 0.25
 """Standard deviation of a filling's log strength, to begin with."""
+FILLING_FREEDOM = 0.25
+"""How far fillings are warped, as a share of how far shapes are: they go with their outline."""
 BOX_SHARE = 0.9
 """The share of a page's side that the mask's box covers; around it the page is a margin."""
 
@@ -147,7 +149,7 @@ class DefectGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.side_px, self.noise_size = side_px, defect_noise_size(side_px)
-        self.book = Book(pages, 3, side_px // 2) if pages else None
+        self.book = Book(pages, 3, side_px // 2, freedom=FILLING_FREEDOM) if pages else None
         if pages:
             self.strength = nn.Parameter(torch.tensor(STRENGTH_SPREAD))
         self.register_buffer("grid", square_grid(side_px))

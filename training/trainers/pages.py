@@ -7,6 +7,8 @@ Shape suffixes: p pages, c channels, h height, w width.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 import torch
@@ -25,6 +27,8 @@ from training.trainers.adversarial import unit
 Page = tuple[int, int]
 """A real defect: its label, and its place among the flaws that a source has of that label."""
 
+PAGE_TURN_SPREAD = 0.5
+"""Standard deviation, in radians, by which a repeated page is turned."""
 SHAPE_SHARE = 0.3
 """A pixel is in a shape from that share on: thin scratches cover none by half."""
 LOGITS_PER_PX = 0.75
@@ -55,16 +59,8 @@ def shape_pages(source: SiteSource, pages: list[Page]) -> tuple[Tensor, Tensor]:
 
     Shapes: pages (p, 1, S, S) float32 logits, labels (p,) int64; S the source's side.
     """
-    rng = np.random.default_rng(0)
-    fields, seen = [], set()
-    for page in pages:
-        label, index = page
-        real = source.draw_real(
-            label, rng, crop_scale=(MASK_SCALE, MASK_SCALE), slack_share=0.0, flaw=index
-        )
-        if page in seen:
-            real = deform(real, rng)
-        seen.add(page)
+    rng, fields = np.random.default_rng(0), []
+    for real in _draw_pages(source, pages, MASK_SCALE, rng):
         fields.append(_signed_logits(real.mask >= SHAPE_SHARE))
     return torch.from_numpy(np.stack(fields))[:, None], torch.tensor([k for k, _ in pages])
 
@@ -72,18 +68,29 @@ def shape_pages(source: SiteSource, pages: list[Page]) -> tuple[Tensor, Tensor]:
 def texture_pages(source: SiteSource, pages: list[Page]) -> tuple[Tensor, Tensor, Tensor]:
     """What fills real defects, cut to their masks' boxes; beyond a mask its nearest pixel goes on.
 
+    A repeated one is deformed, so that of few defects too some filling fits any outline well.
+
     Shapes: pages (p, 3, S / 2, S / 2) float32 log ratios, labels (p,) int64, outlines of the masks
             (p, 1, 16, 16); S the source's side.
     """
     rng, found, outlines = np.random.default_rng(0), [], []
-    for label, index in pages:
-        real = source.draw_real(
-            label, rng, crop_scale=(TEXTURE_SCALE, TEXTURE_SCALE), slack_share=0.0, flaw=index
-        )
+    for real in _draw_pages(source, pages, TEXTURE_SCALE, rng):
         mask = _hard(real)
         found.append(_cut_to_box(_filling(real), mask, source.shown_px // 2))
         outlines.append(outline_in(mask, box_of(mask, line_of(source.shown_px)))[0])
     return torch.stack(found), torch.tensor([k for k, _ in pages]), torch.stack(outlines)
+
+
+def _draw_pages(
+    source: SiteSource, pages: list[Page], scale: float, rng: np.random.Generator
+) -> Iterator[RealSite]:
+    """The defect of each page in the middle of its square; a repeated one is deformed."""
+    seen = set()
+    for page in pages:
+        label, flaw = page
+        real = source.draw_real(label, rng, crop_scale=(scale, scale), slack_share=0.0, flaw=flaw)
+        yield deform(real, rng, turn_spread=PAGE_TURN_SPREAD) if page in seen else real
+        seen.add(page)
 
 
 def _signed_logits(inside: Mask) -> NDArray[np.float32]:
