@@ -56,6 +56,23 @@ class FeatureModulation(nn.Module):
         return out
 
 
+class PlainStep(nn.Module):
+    """Stands in for a feature modulation: a convolution that is shown the mask beside the features.
+
+    Nothing is normalised, scaled or shifted by mask or noise.
+    """
+
+    def __init__(self, inside: int, outside: int, *, embedding_size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inside + embedding_size, outside, 3, padding=1)
+
+    def forward(self, x_bchw: Tensor, embedding_bchw: Tensor, _: Tensor) -> Tensor:
+        """(B, inside, h, w) with the mask's embedding (B, e, h, w) -> (B, outside, h, w)."""
+        shown = torch.cat([F.leaky_relu(x_bchw, 0.2), embedding_bchw], dim=1)
+        out: Tensor = self.conv(shown)
+        return out
+
+
 class Down(nn.Module):
     """Half the side: 4 × 4 convolution of stride 2, normalised."""
 

@@ -98,11 +98,12 @@ class Book(nn.Module):
 class Warp(nn.Module):
     """Turns, shears, stretches and bends a grid by noise; how far is learned.
 
+    freedom: the share of its full reach that it begins with.
     reach: standard deviations of turn in radians, shear, and log stretch along x and y; bend: of
     each cell's move, in half sides.
     """
 
-    def __init__(self, freedom: float) -> None:
+    def __init__(self, freedom: float = 1.0) -> None:
         super().__init__()
         self.reach = nn.Parameter(freedom * torch.tensor([0.4, 0.1, 0.18, 0.18]))
         self.bend = nn.Parameter(freedom * torch.tensor(0.08))

@@ -17,7 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.networks.blocks import Condition, Down, FeatureModulation, Film, double
+from training.networks.blocks import (
+    Condition,
+    Down,
+    FeatureModulation,
+    Film,
+    PlainStep,
+    double,
+)
 from training.networks.books import (
     CHOICE_NOISE,
     CODE_NOISE,
@@ -165,7 +172,7 @@ class DefectGenerator(nn.Module):
         self.modulations = nn.ModuleList(
             FeatureModulation(2 * b, b, embedding_size=EMBEDDING, condition_size=CONDITION_SIZE)
             if modulated
-            else PlainStep(2 * b, b)
+            else PlainStep(2 * b, b, embedding_size=EMBEDDING)
             for _, b in steps
         )
         self.grains = _grain_weights(widths[2], 2 * widths[1], 2 * widths[0])
@@ -240,23 +247,6 @@ class DefectGenerator(nn.Module):
             x = torch.cat([double(narrow(x)), skip], dim=1) + grain
             x = modulate(x, hint, condition_bc)
         return x
-
-
-class PlainStep(nn.Module):
-    """Stands in for a feature modulation: a convolution that is shown the mask beside the features.
-
-    Nothing is normalised, scaled or shifted by mask or noise.
-    """
-
-    def __init__(self, inside: int, outside: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inside + EMBEDDING, outside, 3, padding=1)
-
-    def forward(self, x_bchw: Tensor, embedding_bchw: Tensor, _: Tensor) -> Tensor:
-        """(B, inside, h, w) with the mask's embedding (B, e, h, w) -> (B, outside, h, w)."""
-        shown = torch.cat([F.leaky_relu(x_bchw, 0.2), embedding_bchw], dim=1)
-        out: Tensor = self.conv(shown)
-        return out
 
 
 def spatial_noise_chw(side_px: int) -> tuple[int, int, int]:
