@@ -26,6 +26,8 @@ from models.steps.sites import (
     site_side_px,
 )
 
+MOST_STRENGTHENED = 2.5
+"""How many times a change may be strengthened to be seen; a fainter one is drawn again."""
 HALF_A_LEVEL = 0.5
 """How far rounding to whole grey levels may take a contrast from the one that was drawn."""
 
@@ -103,6 +105,18 @@ def draw_contrast(attempt: Attempt, plan: Plan) -> float | None:
     least, most = plan.contrast
     visible = plan.shapes[attempt.label].min_contrast
     return float(attempt.draft.rng.uniform(max(least, visible), most))
+
+
+def faint_contrast(
+    before: Pixels, after: Pixels, mask: Mask, label: int, plan: Plan
+) -> float | None:
+    """The contrast to strengthen a change to that is nearly visible; None where it is, or is far.
+
+    A little over the least, for the change is rounded to whole levels.
+    """
+    least = plan.shapes[label].min_contrast
+    is_faint = least / MOST_STRENGTHENED <= contrast(before, after, mask) < least
+    return least + HALF_A_LEVEL if is_faint else None
 
 
 def objection_to_mask(attempt: Attempt, plan: Plan) -> str | None:

@@ -21,6 +21,7 @@ from models.attempts import (
     Plan,
     draw_attempt,
     draw_contrast,
+    faint_contrast,
     follow_outline,
     no_place,
     objection_to_change,
@@ -219,7 +220,8 @@ def fuse_attempt(
 ) -> tuple[Pixels, Pixels, Mask]:
     """The site's pixels before and after, and the mask, cut to what lies in the picture.
 
-    What stage 2 answered is put over the picture at the window's own side.
+    What stage 2 answered is put over the picture at the window's own side. Where nobody asks for a
+    contrast, a change a little too faint to be seen is strengthened until it is.
     """
     window = attempt.site.window
     before = plan.picture.pixels[window.slices_in(plan.picture.hw)]
@@ -230,6 +232,8 @@ def fuse_attempt(
     mask = attempt.mask[inside]
     asked = draw_contrast(attempt, plan)
     after = fuse(before, painted[inside], opacity[inside], mask, asked_contrast=asked)
+    if asked is None and (least := faint_contrast(before, after, mask, attempt.label, plan)):
+        after = fuse(before, painted[inside], opacity[inside], mask, asked_contrast=least)
     return before, after, mask
 
 

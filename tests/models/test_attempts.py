@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from models.attempts import (
+    HALF_A_LEVEL,
     Attempt,
     Plan,
     draw_attempt,
     draw_contrast,
+    faint_contrast,
     follow_outline,
     no_place,
     objection_to_change,
@@ -177,6 +179,21 @@ def test_a_near_copy_of_a_training_defect_is_objected_to_but_in_a_clients_own_ma
     assert judged(replace(wary, outlines=tuple(find_regions(mask))), 30) is None
     lenient = tuple(s.model_copy(update={"copy_similarity": 1.0}) for s in wary.shapes)
     assert judged(replace(wary, shapes=lenient), 30) is None
+
+
+@pytest.mark.parametrize(("depth", "strengthened"), [(0, False), (1, True), (2, False)])
+def test_only_a_change_that_is_nearly_visible_is_strengthened(
+    plan: Plan, depth: int, strengthened: bool
+) -> None:
+    shape = plan.shapes[0].model_copy(update={"min_contrast": 2.0})
+    strict = replace(plan, shapes=(shape, *plan.shapes[1:]))
+    before, mask = np.full((40, 40), 100, np.uint8), disc(40, 12)
+
+    asked = faint_contrast(
+        before, np.where(mask, before - np.uint8(depth), before), mask, 0, strict
+    )
+
+    assert asked == (2.0 + HALF_A_LEVEL if strengthened else None)
 
 
 def test_a_draft_goes_on_while_it_lacks_a_defect_and_has_a_draw_left(plan: Plan) -> None:
