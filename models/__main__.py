@@ -105,7 +105,7 @@ def synthesize_from_file(given: argparse.Namespace) -> None:
         count=given.count,
         defects=given.defects,
         label=given.label,
-        labels=parse_shares(given.labels) if given.labels else None,
+        labels=parse_shares(given.labels) if given.labels is not None else None,
         region=tuple(given.region) if given.region else None,
         size_px=tuple(given.size_px) if given.size_px else None,
         contrast=tuple(given.contrast) if given.contrast else None,

@@ -160,8 +160,10 @@ def no_place(draft: Draft, plan: Plan) -> ParameterInvalid:
     if plan.outlines:
         box = plan.outlines[len(draft.defects)].box
         return ParameterInvalid("mask", f"the defect at {box} never became visible ({told})")
+    most = max(draft.rejected, key=lambda reason: draft.rejected[reason])
+    place = "defects" if draft.defects else "region"
     return ParameterInvalid(
-        "defects" if draft.defects else "region",
+        most if most == "contrast" else place,
         f"no legal and visible defect found a place in {draft.failures} draws ({told})",
     )
 

@@ -42,10 +42,7 @@ from models.steps.pictures import Picture, require_size
 from models.steps.sites import allow_box, as_bytes, conditions_of, enlarge
 
 BATCH = 4
-"""Samples that are made side by side, each graph run once for all of them.
-
-Two CPU cores take as long one by one; a batch of 4 holds 120 MB of activations, one of 8 300 MB.
-"""
+"""Samples that are made side by side, stage by stage: few, for their squares are in memory."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +170,7 @@ def make_defects(drafts: list[Draft], plan: Plan, synthesizer: Synthesizer) -> N
 
 
 def imagine_masks(attempts: list[Attempt], plan: Plan, generator: MaskGenerator) -> list[Attempt]:
-    """Stage 1, once for all: noise -> soft masks -> the attempts whose mask may stand there."""
+    """Stage 1 for all: noise -> soft masks -> the attempts whose mask may stand there."""
     noise = [_gauss(attempt, generator.noise_size) for attempt in attempts]
     spatial_noise = [_gauss(attempt, *generator.spatial_noise_chw) for attempt in attempts]
     (soft,) = _run(
@@ -198,7 +195,7 @@ def imagine_masks(attempts: list[Attempt], plan: Plan, generator: MaskGenerator)
 
 
 def paint_defects(attempts: list[Attempt], plan: Plan, synthesizer: Synthesizer) -> None:
-    """Stage 2, once for all: masks -> foregrounds -> fusion, kept where nothing objects to it."""
+    """Stage 2 for all: masks -> foregrounds -> fusion, kept where nothing objects to it."""
     generator = synthesizer.defect_generator
     masks = [resize_crop(as_bytes(attempt.mask), generator.side_px) for attempt in attempts]
     noise = [_gauss(attempt, generator.noise_size) for attempt in attempts]
@@ -263,14 +260,22 @@ def _require_no_place(request: SynthesisRequest) -> None:
 def _run(
     stage: str, graph: GraphCall, attempts: list[Attempt], **arrays: NDArray[Any]
 ) -> tuple[NDArray[np.float32], ...]:
-    """One run of a graph; each draft is told its share of the time."""
+    """A graph's answers for all attempts; each draft is told its share of the time.
+
+    One by one: a matrix product rounds otherwise in a batch of another size, and a mask's pixel
+    on the threshold may turn over. Two CPU cores take as long either way.
+    """
     sites, labels = [a.site for a in attempts], [a.label for a in attempts]
+    given = {**conditions_of(sites, labels), **arrays}
     started = time.perf_counter()
-    answered = graph(**conditions_of(sites, labels), **arrays)
+    rows = [
+        graph(**{name: array[i : i + 1] for name, array in given.items()})
+        for i in range(len(attempts))
+    ]
     each_ms = 1e3 * (time.perf_counter() - started) / len(attempts)
     for attempt in attempts:
         attempt.draft.timings_ms[stage] += each_ms
-    return answered
+    return tuple(np.concatenate(outputs) for outputs in zip(*rows, strict=True))
 
 
 def _gauss(attempt: Attempt, *shape: int) -> NDArray[np.float32]:

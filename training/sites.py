@@ -57,16 +57,13 @@ class SiteSource:
 
     def __post_init__(self) -> None:
         """Sort the flaws by label, and measure them once."""
-        self.flaws: list[list[tuple[Record, Flaw]]] = [
-            [
-                (r, f)
-                for r in self.defects
-                for f in r.flaws
-                if f.label == 1 + k and f.region.area_px >= LEAST_AREA_PX
-            ]
-            for k in range(self.labels)
-        ]
+        self.flaws = [self._flaws_of(label) for label in range(self.labels)]
         self._sides_px = [_quantiles([f.side_px for _, f in flaws]) for flaws in self.flaws]
+
+    def _flaws_of(self, label: int) -> list[tuple[Record, Flaw]]:
+        """All of a label but the crumbs, or the crumbs where there is nothing else."""
+        flaws = [(r, f) for r in self.defects for f in r.flaws if f.label == 1 + label]
+        return [(r, f) for r, f in flaws if f.region.area_px >= LEAST_AREA_PX] or flaws
 
     def sides_px(self, label: int) -> tuple[float, ...]:
         """Eleven quantiles of the longest sides of a label's defects; none for an absent label."""

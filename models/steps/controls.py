@@ -11,6 +11,9 @@ import numpy as np
 from models.errors import ParameterInvalid
 from models.steps.checks import MAX_DEFECT_SIDE_PX
 
+MOST_SHARE = 1e9
+"""A greater share of a label is a slip, and could overflow."""
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -38,9 +41,9 @@ def choose_labels(
     if label is not None:
         raise ParameterInvalid("labels", "has no use beside `label`: ask for one of them")
     indices = tuple(_index("labels", name, known) for name in shares)
+    if not shares or not all(0 < share <= MOST_SHARE for share in shares.values()):
+        raise ParameterInvalid("labels", f"each share must be above 0 and at most {MOST_SHARE:g}")
     total = math.fsum(shares.values())
-    if not shares or not all(share > 0 for share in shares.values()) or not math.isfinite(total):
-        raise ParameterInvalid("labels", "each share must be a positive number")
     return Labels(indices, tuple(share / total for share in shares.values()))
 
 

@@ -178,7 +178,7 @@ def test_a_chunked_body_is_read(service, picture):
 
 
 def test_a_zip_is_streamed_over_the_wire(service, picture):
-    query = "/synthesize?count=3&seed=1&region=10,10,80,70"
+    query = "/synthesize?count=3&seed=25&region=10,10,80,70"
 
     status, data = ask(
         service.connect(), "POST", query, picture, PNG | {"Accept": "application/zip"}

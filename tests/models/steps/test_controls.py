@@ -111,3 +111,11 @@ def test_contrasts_under_what_is_visible_are_refused_with_the_least() -> None:
 
     with pytest.raises(ParameterInvalid, match=r"scratch is visible from 8\.5 grey levels on"):
         require_contrasts((1.0, 8.0), {"pit": 2.0, "scratch": 8.5})
+
+
+@pytest.mark.parametrize("shares", [{"pit": 1e308, "scratch": 1e308}, {"pit": float("inf")}])
+def test_shares_beyond_all_reason_are_refused_and_overflow_nothing(
+    shares: dict[str, float],
+) -> None:
+    with pytest.raises(ParameterInvalid, match="labels"):
+        choose_labels(("pit", "scratch"), None, shares)
