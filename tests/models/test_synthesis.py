@@ -191,7 +191,7 @@ def test_a_sample_is_the_same_in_any_batch(synthesizer: Synthesizer) -> None:
 
 @pytest.mark.parametrize("product", ["ball-screw", "brushed-plate"])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_shipped_graphs_answer_the_same_bits_in_a_batch_of_any_size(
+def test_a_sample_of_a_shipped_bundle_is_the_same_bits_in_any_company(
     product: str, threads: int
 ) -> None:
     shipped = open_bundle(find_bundle(SHIPPED, product), Device("cpu", threads)).synthesizer
