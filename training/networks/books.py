@@ -13,6 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Lines = tuple[Tensor, Tensor]
+"""A grid's columns x (B or 1, w) and rows y (B or 1, h), in -1..1 of what it is laid over."""
+
 CHOICE_NOISE = 32
 """Numbers of a noise that choose pages; they guide the decoder too."""
 BEND_CELLS = 4
@@ -81,18 +84,20 @@ class Book(nn.Module):
         is_other = (torch.cat([self.labels] * 2)[None] != label_b[:, None]).to(liking.dtype)
         return (liking - NEVER * is_other).softmax(1)
 
-    def open(self, share_bp: Tensor, noise_bc: Tensor, grid_bhw2: Tensor) -> Tensor:
+    def open(self, share_bp: Tensor, noise_bc: Tensor, lines: Lines) -> Tensor:
         """What stands at the places of a grid; beyond a page its rim goes on.
 
-        Shapes: share (B, 2p) of each page, noise (B, WARP_NOISE), grid (B or 1, h, w, 2) of places
-                x, y in -1..1 of the page -> (B, c, h, w).
+        Each page is read once: what is mirrored is the mixture of those that are to be.
+
+        Shapes: share (B, 2p) of each page, noise (B, WARP_NOISE), lines of h rows and w columns
+                -> (B, c, h, w).
         """
         pages, channels, side_px, _ = self.pages.shape
-        both = torch.cat([self.pages, self.pages.flip(3)])
-        mixed_bc = share_bp @ both.reshape(2 * pages, -1)
-        page_bchw = mixed_bc.view(-1, channels, side_px, side_px)
-        grid_bhw2 = self.warp(grid_bhw2, noise_bc)
-        return F.grid_sample(page_bchw, grid_bhw2, padding_mode="border", align_corners=False)
+        halves = share_bp.reshape(-1, pages) @ self.pages.reshape(pages, -1)
+        as_they_are, mirrored = halves.view(-1, 2, channels, side_px, side_px).unbind(1)
+        rim = 1 - 1 / side_px  # ONNX Runtime is slow where it must find the rim by itself
+        grid_bhw2 = self.warp(lines, noise_bc).clamp(-rim, rim)
+        return F.grid_sample(as_they_are + mirrored.flip(3), grid_bhw2, align_corners=False)
 
 
 class Warp(nn.Module):
@@ -108,27 +113,33 @@ class Warp(nn.Module):
         self.reach = nn.Parameter(freedom * torch.tensor([0.4, 0.1, 0.18, 0.18]))
         self.bend = nn.Parameter(freedom * torch.tensor(0.08))
 
-    def forward(self, grid_bhw2: Tensor, noise_bc: Tensor) -> Tensor:
-        """Places (B, h, w, 2) and noise (B, WARP_NOISE) -> where to look instead, (B, h, w, 2)."""
+    def forward(self, lines: Lines, noise_bc: Tensor) -> Tensor:
+        """Lines of h rows and w columns, noise (B, WARP_NOISE) -> where to look, (B, h, w, 2).
+
+        All moves are sums of products of what only a column and what only a row tells: one matrix
+        product over y itself, 1, and the weights of the cells' rows.
+        """
+        x_bw, y_bh = lines
         moves, bends = torch.split(noise_bc, [4, 2 * BEND_CELLS**2], dim=1)
-        return self._turn(grid_bhw2, moves) + self._bend(grid_bhw2, bends)
+        turn_bh2 = torch.stack([y_bh, torch.ones_like(y_bh)], -1)
+        rows_bhk = torch.cat([turn_bh2, _cell_weights(y_bh)], -1)
+        with torch.autocast(noise_bc.device.type, enabled=False):  # half the digits are too few
+            columns_bkwc = torch.cat([self._turn(x_bw, moves), self._bend(x_bw, bends)], 1)
+            return torch.unflatten(rows_bhk @ columns_bkwc.flatten(2), 2, (-1, 2))
 
-    def _turn(self, grid_bhw2: Tensor, moves_bc: Tensor) -> Tensor:
-        """Turned, sheared and stretched."""
-        turn, shear, wide, high = (moves_bc * self.reach).unbind(1)
-        moves = (turn.cos(), turn.sin(), shear, wide.exp(), high.exp())
-        cosine, sine, shear, wide, high = (move[:, None, None] for move in moves)
-        x, y = grid_bhw2[..., 0], grid_bhw2[..., 1]
-        turned_x = wide * (cosine * x - sine * y + shear * y)
-        turned_y = high * (sine * x + cosine * y)
-        return torch.stack([turned_x, turned_y], -1)
+    def _turn(self, x_bw: Tensor, moves_bc: Tensor) -> Tensor:
+        """Turned, sheared and stretched: what y is taken by, and what is added, (B, 2, w, 2)."""
+        turn, shear, wide, high = (moves_bc * self.reach)[:, :, None].unbind(1)
+        cosine, sine, wide, high = turn.cos(), turn.sin(), wide.exp(), high.exp()
+        of_y = torch.stack([wide * (shear - sine), high * cosine], -1).expand(-1, x_bw.shape[1], -1)
+        of_x = torch.stack([wide * cosine * x_bw, high * sine * x_bw], -1)
+        return torch.stack([of_y, of_x], 1)
 
-    def _bend(self, grid_bhw2: Tensor, bends_bc: Tensor) -> Tensor:
-        """A smooth field of moves, from a few cells."""
-        cells_bchw = self.bend * bends_bc.view(-1, 2, BEND_CELLS, BEND_CELLS)
-        grid_bhw2 = grid_bhw2.expand(cells_bchw.shape[0], -1, -1, -1)
-        bent = F.grid_sample(cells_bchw, grid_bhw2, padding_mode="border", align_corners=False)
-        return bent.permute(0, 2, 3, 1)
+    def _bend(self, x_bw: Tensor, bends_bc: Tensor) -> Tensor:
+        """A smooth field of moves, from a few cells: for each of their rows, (B, cells, w, 2)."""
+        cells_bckk = self.bend * bends_bc.view(-1, 2, BEND_CELLS, BEND_CELLS)
+        weights_bkw = _cell_weights(x_bw).transpose(1, 2)
+        return (cells_bckk @ weights_bkw[:, None]).permute(0, 2, 3, 1)
 
 
 def line_of(side_px: int) -> Tensor:
@@ -164,3 +175,10 @@ def _unit(outlines_bchw: Tensor) -> Tensor:
     """Outlines as vectors of length 1, their mean taken off."""
     flat = outlines_bchw.flatten(1)
     return F.normalize(flat - flat.mean(1, keepdim=True), dim=1)
+
+
+def _cell_weights(line_bn: Tensor) -> Tensor:
+    """How much of each cell there is at a line's places, linear between centres: (B, n, cells)."""
+    places_bn = ((line_bn + 1) * (BEND_CELLS / 2) - 0.5).clamp(0, BEND_CELLS - 1)
+    cells = torch.arange(BEND_CELLS, device=line_bn.device)
+    return (1 - (places_bn[:, :, None] - cells).abs()).clamp(min=0)

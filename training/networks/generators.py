@@ -31,6 +31,7 @@ from training.networks.books import (
     OUTLINE_SIDE,
     WARP_NOISE,
     Book,
+    Lines,
     box_of,
     square_grid,
 )
@@ -106,7 +107,7 @@ class MaskGenerator(nn.Module):
         shape_bchw = torch.zeros_like(object_bchw)
         if self.book is not None:
             share_bp = self.book.choose(code_bc, label)
-            shape_bchw = self.book.open(share_bp, warp_bc, self.grid)
+            shape_bchw = self.book.open(share_bp, warp_bc, _lines_of(self.grid))
         x = torch.cat([to_unit(image), object_bchw, shape_bchw / SHAPE_SCALE], dim=1)
         skips = self._encode(x)
         grains = _octaves(spatial_noise, len(self.grains))
@@ -201,10 +202,11 @@ class DefectGenerator(nn.Module):
         light_bchw = surroundings(unit_bchw, mask_bchw)
         filling_bchw = torch.zeros_like(unit_bchw)
         if self.book is not None:
-            box = box_of(mask_bchw, self.grid[0, 0, :, 0])
+            lines = _lines_of(self.grid)
+            box = box_of(mask_bchw, lines[0][0])
             if share is None:
                 share = self.book.choose(code_bc, label, outline_in(mask_bchw, box))
-            filling_bchw = self.book.open(share, warp_bc, _place(self.grid, box))
+            filling_bchw = self.book.open(share, warp_bc, _place(lines, box))
             filling_bchw = filling_bchw * (self.strength * strong_bc[:, :, None, None]).exp()
         hidden_bchw = rim_of(mask_bchw)
         pixels_bchw = (unit_bchw * (1 - hidden_bchw) + light_bchw * hidden_bchw) * 2 - 1
@@ -272,11 +274,15 @@ def to_unit(image_bhwc: Tensor) -> Tensor:
     return image_bhwc.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def _place(grid: Tensor, box: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """Where in the page that is laid over a box each pixel of the crop lies: (B, S, S, 2)."""
-    x, y, half = (edge[:, None, None] for edge in box)
-    placed = [(grid[..., 0] - x) / half, (grid[..., 1] - y) / half]
-    return torch.stack(placed, -1) * BOX_SHARE
+def _lines_of(grid: Tensor) -> Lines:
+    """The columns and rows of a square's grid."""
+    return grid[:, 0, :, 0], grid[:, :, 0, 1]
+
+
+def _place(lines: Lines, box: tuple[Tensor, Tensor, Tensor]) -> Lines:
+    """Where in the page that is laid over a box each column and row of the crop lies: (B, S)."""
+    x, y, half = (edge[:, None] for edge in box)
+    return (lines[0] - x) / half * BOX_SHARE, (lines[1] - y) / half * BOX_SHARE
 
 
 def _grain_weights(*widths: int) -> nn.ParameterList:
@@ -289,4 +295,5 @@ def _octaves(noise_bchw: Tensor, count: int) -> list[Tensor]:
 
     Source: grains at every scale as in "StyleGAN", Karras et al. 2019 (arXiv:1812.04948).
     """
-    return [2**k * F.avg_pool2d(noise_bchw, 2**k) for k in reversed(range(count))]
+    coarser = [2**k * F.avg_pool2d(noise_bchw, 2**k) for k in reversed(range(1, count))]
+    return [*coarser, noise_bchw]

@@ -3,13 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from training.networks.books import (
+    BEND_CELLS,
     CHOICE_NOISE,
     LEAST_HALF,
     WARP_NOISE,
     Book,
+    Lines,
     Warp,
     box_of,
     line_of,
@@ -36,19 +39,32 @@ def still(count: int) -> Tensor:
     return torch.zeros(count, WARP_NOISE)
 
 
+def lines() -> Lines:
+    return line_of(SIDE_PX)[None], line_of(SIDE_PX)[None]
+
+
 def test_a_book_opened_at_one_page_without_warp_shows_that_page_or_its_mirror(book):
-    shown = book.open(torch.eye(12), still(12), square_grid(SIDE_PX))
+    shown = book.open(torch.eye(12), still(12), lines())
 
     assert torch.allclose(shown[:6], book.pages, atol=1e-5)
     assert torch.allclose(shown[6:], book.pages.flip(3), atol=1e-5)
 
 
 def test_a_book_opened_beyond_a_page_goes_on_as_its_rim(book):
-    far = torch.full((1, 1, 1, 2), -5.0)
+    far = torch.full((1, 1), -5.0)
 
-    shown = book.open(torch.eye(12)[:1], still(1), far)
+    shown = book.open(torch.eye(12)[:1], still(1), (far, far))
 
     assert torch.allclose(shown[0, :, 0, 0], book.pages[0, :, 0, 0])
+
+
+def test_a_book_opened_between_pages_shows_their_mixture(book):
+    share = torch.rand(3, 12, generator=torch.Generator().manual_seed(4))
+
+    shown = book.open(share, still(3), lines())
+
+    both = torch.cat([book.pages, book.pages.flip(3)])
+    assert torch.allclose(shown, torch.einsum("bp,pchw->bchw", share, both), atol=1e-5)
 
 
 def test_pages_of_another_label_are_never_chosen(book):
@@ -87,7 +103,7 @@ def test_everything_in_a_book_is_learned_but_its_labels_and_outlines(book):
     warp = torch.randn(3, WARP_NOISE, generator=torch.Generator().manual_seed(2))
     share = book.choose(0.02 * noises(3), torch.tensor([0, 1, 0]))
 
-    book.open(share, warp, square_grid(SIDE_PX)).square().sum().backward()
+    book.open(share, warp, lines()).square().sum().backward()
 
     assert set(dict(book.named_parameters())) == {"pages", "directions", "warp.reach", "warp.bend"}
     assert all(weight.grad.abs().max() > 0 for weight in book.parameters())
@@ -95,17 +111,45 @@ def test_everything_in_a_book_is_learned_but_its_labels_and_outlines(book):
 
 
 def test_a_warp_without_noise_leaves_every_place():
-    grid = square_grid(SIDE_PX)
+    places = Warp()(lines(), still(2))
 
-    assert torch.allclose(Warp()(grid, still(2)), grid.expand(2, -1, -1, -1))
+    assert torch.allclose(places, square_grid(SIDE_PX).expand(2, -1, -1, -1), atol=1e-6)
+
+
+def test_a_warp_turns_and_bends_as_each_place_would_be_by_itself():
+    warp, chance = Warp(), torch.Generator().manual_seed(5)
+    noise = torch.randn(3, WARP_NOISE, generator=chance)
+    columns, rows = (torch.rand(3, n, generator=chance) * 3 - 1.5 for n in (7, 5))
+
+    places = warp((columns, rows), noise)
+
+    x, y = torch.broadcast_tensors(columns[:, None], rows[:, :, None])
+    moves = (noise[:, :4] * warp.reach)[:, :, None, None].unbind(1)
+    turn, shear, wide, high = moves
+    turned_x = wide.exp() * (turn.cos() * x - turn.sin() * y + shear * y)
+    turned_y = high.exp() * (turn.sin() * x + turn.cos() * y)
+    cells = warp.bend * noise[:, 4:].view(3, 2, BEND_CELLS, BEND_CELLS)
+    grid = torch.stack([x, y], -1)
+    bent = F.grid_sample(cells, grid, padding_mode="border", align_corners=False)
+    expected = torch.stack([turned_x, turned_y], -1) + bent.permute(0, 2, 3, 1)
+    assert torch.allclose(places, expected, atol=1e-5)
+
+
+def test_places_keep_their_digits_where_products_are_rounded():
+    noise = torch.randn(3, WARP_NOISE, generator=torch.Generator().manual_seed(2))
+
+    with torch.autocast("cpu", torch.bfloat16):
+        places = Warp()(lines(), noise)
+
+    assert torch.equal(places, Warp()(lines(), noise))
 
 
 @pytest.mark.parametrize("nth", range(WARP_NOISE))
 def test_every_number_of_the_noise_moves_places_a_little(nth):
-    grid, noise = square_grid(SIDE_PX), still(1)
+    noise = still(1)
     noise[:, nth] = 1.0
 
-    moved = (Warp()(grid, noise) - grid).abs().detach()
+    moved = (Warp()(lines(), noise) - square_grid(SIDE_PX)).abs().detach()
 
     assert 0.01 < moved.max() < 0.5
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 
 from training.networks.focus import (
     COVERING,
@@ -20,6 +21,20 @@ def test_around_is_the_local_mean():
 
     assert torch.allclose(around(flat, 3), flat)
     assert around(torch.rand(1, 1, 32, 32), 5).std() < 0.1
+
+
+def test_at_the_rim_the_local_mean_is_that_of_the_cells_there_are():
+    cells = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    pixels = cells.repeat_interleave(4, 2).repeat_interleave(4, 3)
+
+    mean = around(pixels, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = around(pixels, 5)
+
+    pooled = F.avg_pool2d(cells, 5, 1, 2, count_include_pad=False)
+    smooth = F.interpolate(pooled, scale_factor=4.0, mode="bilinear")
+    assert torch.allclose(mean, smooth, atol=1e-6)
+    assert torch.equal(rounded, mean)
 
 
 def test_the_surroundings_of_a_defect_do_not_show_it():
