@@ -50,10 +50,22 @@ class FeatureModulation(nn.Module):
 
     def forward(self, x_bchw: Tensor, embedding_bchw: Tensor, condition_bc: Tensor) -> Tensor:
         """(B, inside, h, w) with the mask's embedding (B, e, h, w) -> (B, outside, h, w)."""
-        gain, shift = self.spatial(embedding_bchw).chunk(2, dim=1)
-        modulated = self.film(x_bchw, condition_bc) * (1 + gain) + shift
-        out: Tensor = self.conv(F.leaky_relu(modulated, 0.2))
+        told_bkn = F.pad(embedding_bchw.flatten(2), (0, 0, 0, 1), value=1.0)
+        gain, shift = (
+            (by_embedding @ told_bkn).view_as(x_bchw)
+            for by_embedding in self._weights(condition_bc)
+        )
+        out: Tensor = self.conv(F.leaky_relu(self.film.norm(x_bchw) * gain + shift, 0.2))
         return out
+
+    def _weights(self, condition_bc: Tensor) -> tuple[Tensor, Tensor]:
+        """What the embedding, and 1, are taken by: the noise's scale and shift, then the mask's."""
+        gain, shift = self.film.affine(condition_bc)[:, :, None].chunk(2, dim=1)
+        weight, bias = self.spatial.parameters()
+        (of_gain, of_shift), (plain_gain, plain_shift) = weight.flatten(1).chunk(2), bias.chunk(2)
+        of_gain = torch.cat([of_gain, 1 + plain_gain[:, None]], 1)
+        of_shift = torch.cat([of_shift, plain_shift[:, None]], 1)
+        return (1 + gain) * of_gain, shift * of_gain + of_shift
 
 
 class PlainStep(nn.Module):
