@@ -182,14 +182,27 @@ def stand_out(record: Record, flaw: Flaw) -> float:
 
 
 def measure_shape(mask: Mask) -> tuple[float, float, float]:
-    """Log-area, elongation (long ÷ short side) and solidity (area ÷ convex hull) of a mask."""
+    """Log-area, elongation (long ÷ short side) and solidity (area ÷ convex hull) of a mask.
+
+    The hull's area is its pixels, so whatever is as full as pixels allow has a solidity of 1.
+    """
     points = np.argwhere(mask)[:, ::-1].astype(np.float32)
     if len(points) < 3:
         return float(np.log(max(len(points), 1))), 1.0, 1.0
     _, size, _ = cv2.minAreaRect(points)
-    hull = cv2.contourArea(cv2.convexHull(points)) + len(cv2.convexHull(points)) / 2 + 1
     elongation = (max(size) + 1) / (min(size) + 1)
-    return float(np.log(len(points))), float(elongation), min(1.0, len(points) / hull)
+    return float(np.log(len(points))), float(elongation), len(points) / _pixels_of_hull(points)
+
+
+def _pixels_of_hull(points: NDArray[np.float32]) -> float:
+    """How many pixels have their centres in the convex hull of some, or on its edge.
+
+    Source: "Geometrisches zur Zahlenlehre", Pick 1899: area + points on the edge / 2 + 1.
+    """
+    corners = cv2.convexHull(points)[:, 0].astype(int)
+    steps = np.abs(np.roll(corners, -1, axis=0) - corners)
+    on_edge = np.gcd(steps[:, 0], steps[:, 1]).sum()
+    return float(cv2.contourArea(corners.astype(np.float32)) + on_edge / 2 + 1)
 
 
 def features(images: list[RgbImage]) -> NDArray[np.float64]:

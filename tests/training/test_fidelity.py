@@ -149,6 +149,16 @@ def test_a_disc_is_round_and_solid_and_a_bar_is_long():
     assert measure_shape(cross)[2] < 0.5
 
 
+def test_solidity_is_one_where_no_pixel_of_the_hull_is_missing_and_less_at_each_that_is():
+    full = np.ones((5, 8), bool)
+    notched = full.copy()
+    notched[0, 3:5] = False
+
+    assert measure_shape(full)[2] == 1.0
+    assert measure_shape(np.eye(6, dtype=bool))[2] == 1.0
+    assert measure_shape(notched)[2] == pytest.approx(38 / 40)
+
+
 def test_the_shape_of_a_speck_is_defined():
     speck = np.zeros((8, 8), bool)
     speck[3, 3] = True

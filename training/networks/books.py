@@ -24,13 +24,15 @@ WARP_NOISE = 4 + 2 * BEND_CELLS**2
 """Numbers of a noise that warp a page: turn, shear, two stretches; bends along x and y."""
 CODE_NOISE = CHOICE_NOISE + WARP_NOISE
 """All of a noise that opens a book."""
-FIRMNESS = 20.0
-"""How much the page that a noise likes most outweighs the others: mixed thin shapes vanish."""
-FIT = 200.0
+FIRMNESS = 100.0
+"""How much the page that a noise likes most outweighs the others: mixed shapes are smooth ones."""
+SIZE_FIT = 200.0
+"""How much less a page is liked whose defect is twice or half as large as the one asked for."""
+FIT = 1000.0
 """How much a page is liked for an outline like the one that is asked for."""
 OUTLINE_SIDE = 16
 """Cells on a side of the outlines that are compared."""
-NEVER = 1e4
+NEVER = 1e5
 """What another label's page is liked less by: a softmax leaves nothing of it."""
 LEAST_HALF = 0.03
 """Half the side of the smallest box, in shares of half a square: about 2 px of 128."""
@@ -40,16 +42,18 @@ class Book(nn.Module):
     """Pages (p, c, h, w), each of one label, with directions of noise (2p, CHOICE_NOISE).
 
     The second half of the directions, as of every share, is that of the mirrored pages. `labels`,
-    `outlines` and what the pages begin as are the product's own: see `fill`.
+    `scales`, `outlines` and what the pages begin as are the product's own: see `fill`.
     """
 
     labels: Tensor
+    scales: Tensor
     outlines: Tensor
 
     def __init__(self, pages: int, channels: int, side_px: int, *, freedom: float = 1.0) -> None:
         super().__init__()
         self.pages = nn.Parameter(torch.zeros(pages, channels, side_px, side_px))
         self.register_buffer("labels", torch.zeros(pages, dtype=torch.int64))
+        self.register_buffer("scales", torch.zeros(pages))
         self.register_buffer("outlines", torch.zeros(pages, 1, OUTLINE_SIDE, OUTLINE_SIDE))
         directions = torch.randn(
             2 * pages, CHOICE_NOISE, generator=torch.Generator().manual_seed(0)
@@ -58,26 +62,47 @@ class Book(nn.Module):
         self.warp = Warp(freedom)
 
     def fill(
-        self, pages_pchw: Tensor, labels_p: Tensor, outlines_phw: Tensor | None = None
+        self,
+        pages_pchw: Tensor,
+        labels_p: Tensor,
+        *,
+        scales_p: Tensor | None = None,
+        outlines_phw: Tensor | None = None,
     ) -> None:
-        """Write every page anew, as real defects have it; outlines (p, 1, 16, 16) where needed."""
+        """Write every page anew, as real defects have it.
+
+        Scales (p,), log2 of picture pixels per crop pixel of a square around each defect, and
+        outlines (p, 1, 16, 16) where pages are to be chosen by them.
+        """
         self.pages.data.copy_(pages_pchw)
         self.labels.copy_(labels_p)
+        if scales_p is not None:
+            self.scales.copy_(scales_p)
         if outlines_phw is not None:
             self.outlines.copy_(outlines_phw)
 
     def choose(
-        self, noise_bc: Tensor, label_b: Tensor, outline_bchw: Tensor | None = None
+        self,
+        noise_bc: Tensor,
+        label_b: Tensor,
+        *,
+        scale_b: Tensor | None = None,
+        outline_bchw: Tensor | None = None,
     ) -> Tensor:
         """How much of each page of the label: the softmax of the noise's likeness to directions.
 
-        Where an outline is asked for, pages whose own is like it are liked more: what fills a
-        defect goes with its shape.
+        Where a scale is told, pages of defects of about that size are liked more: a small defect
+        is no large one made smaller. Where an outline is asked for, pages whose own is like it are:
+        what fills a defect goes with its shape.
 
-        Shapes: noise (B, CHOICE_NOISE), label (B,) int64, outline (B, 1, 16, 16) in 0..1 ->
-                (B, 2p), summing to 1; a label without a page of its own is given those of all.
+        Shapes: noise (B, CHOICE_NOISE), label (B,) int64, scale (B,), outline (B, 1, 16, 16) in
+                0..1 -> (B, 2p), summing to 1; a label without a page of its own is given those of
+                all.
         """
         liking = noise_bc @ self.directions.T * FIRMNESS
+        if scale_b is not None:
+            octaves = torch.cat([self.scales] * 2)[None] - scale_b[:, None]
+            liking = liking - SIZE_FIT * octaves.square()
         if outline_bchw is not None:
             known = torch.cat([self.outlines, self.outlines.flip(3)])
             liking = liking + FIT * _unit(outline_bchw) @ _unit(known).T
@@ -111,7 +136,7 @@ class Warp(nn.Module):
     def __init__(self, freedom: float = 1.0) -> None:
         super().__init__()
         self.reach = nn.Parameter(freedom * torch.tensor([0.4, 0.1, 0.18, 0.18]))
-        self.bend = nn.Parameter(freedom * torch.tensor(0.08))
+        self.bend = nn.Parameter(freedom * torch.tensor(0.03))
 
     def forward(self, lines: Lines, noise_bc: Tensor) -> Tensor:
         """Lines of h rows and w columns, noise (B, WARP_NOISE) -> where to look, (B, h, w, 2).

@@ -106,7 +106,7 @@ class MaskGenerator(nn.Module):
         object_bchw = object[:, None].float() / 127.5 - 1
         shape_bchw = torch.zeros_like(object_bchw)
         if self.book is not None:
-            share_bp = self.book.choose(code_bc, label)
+            share_bp = self.book.choose(code_bc, label, scale_b=scale)
             shape_bchw = self.book.open(share_bp, warp_bc, _lines_of(self.grid))
         x = torch.cat([to_unit(image), object_bchw, shape_bchw / SHAPE_SCALE], dim=1)
         skips = self._encode(x)
@@ -205,7 +205,8 @@ class DefectGenerator(nn.Module):
             lines = _lines_of(self.grid)
             box = box_of(mask_bchw, lines[0][0])
             if share is None:
-                share = self.book.choose(code_bc, label, outline_in(mask_bchw, box))
+                outline_bchw = outline_in(mask_bchw, box)
+                share = self.book.choose(code_bc, label, outline_bchw=outline_bchw)
             filling_bchw = self.book.open(share, warp_bc, _place(lines, box))
             filling_bchw = filling_bchw * (self.strength * strong_bc[:, :, None, None]).exp()
         hidden_bchw = rim_of(mask_bchw)

@@ -82,7 +82,8 @@ class DefectTask:
         self.optimizers = adams(self.networks, recipe.schedule)
         self.pages = choose_pages(source, recipe.pages)
         if network.book is not None:
-            network.book.fill(*texture_pages(source, self.pages))
+            fillings, labels, outlines = texture_pages(source, self.pages)
+            network.book.fill(fillings, labels, outlines_phw=outlines)
         self.known: dict[Page, int] = {}
         for number, page in enumerate(self.pages):
             self.known.setdefault(page, number)

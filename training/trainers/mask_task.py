@@ -47,7 +47,7 @@ from training.trainers.adversarial import (
 )
 from training.trainers.judges import MaskJudge
 from training.trainers.loop import Batch, Judgement
-from training.trainers.pages import choose_pages, shape_pages
+from training.trainers.pages import choose_pages, scales_of, shape_pages
 
 Noise = tuple[Tensor, Tensor]
 """What a mask generator is given: noise (B, CODE_NOISE) and spatial noise (B, 1, S/2, S/2)."""
@@ -73,7 +73,9 @@ class MaskTask:
         self.source, self.recipe, self.judge_masks = source, recipe, judge
         self.spatial_noise_chw = network.spatial_noise_chw
         if network.book is not None:
-            network.book.fill(*shape_pages(source, choose_pages(source, recipe.pages)))
+            pages = choose_pages(source, recipe.pages)
+            shapes, labels = shape_pages(source, pages)
+            network.book.fill(shapes, labels, scales_p=scales_of(source, pages))
         self.networks: dict[str, nn.Module] = {
             self.name: network,
             "image_critic": Critic(4, source.labels, width=recipe.width),

@@ -18,6 +18,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from models.arrays import Mask
+from models.steps.sites import LEAST_SIDE_PX
 from training.networks.books import box_of, line_of
 from training.networks.focus import DARK, surroundings
 from training.networks.generators import BOX_SHARE, outline_in
@@ -29,13 +30,15 @@ Page = tuple[int, int]
 
 PAGE_TURN_SPREAD = 0.5
 """Standard deviation, in radians, by which a repeated page is turned."""
-SHAPE_SHARE = 0.3
-"""A pixel is in a shape from that share on: thin scratches cover none by half."""
+STAIRS_PX = 0.8
+"""Standard deviation, in its own pixels, by which the stairs of a shape's outline are rounded."""
 LOGITS_PER_PX = 0.75
 FARTHEST_PX = 8.0
 """Beyond it from the contour, a logit stays what it is."""
 TEXTURE_SCALE = 1.6
 """Side of the square around a filling, in longest sides of its defect."""
+MOTTLED = 0.08
+"""How far a pixel's colour may be from its defect's: of a channel's log ratio to all channels'."""
 LARGEST_RATIO = 2.5
 """Of two lights, as a logarithm: 12 times."""
 
@@ -61,8 +64,19 @@ def shape_pages(source: SiteSource, pages: list[Page]) -> tuple[Tensor, Tensor]:
     """
     rng, fields = np.random.default_rng(0), []
     for real in _draw_pages(source, pages, MASK_SCALE, rng):
-        fields.append(_signed_logits(real.mask >= SHAPE_SHARE))
+        fields.append(_signed_logits(_without_stairs(real)))
     return torch.from_numpy(np.stack(fields))[:, None], torch.tensor([k for k, _ in pages])
+
+
+def scales_of(source: SiteSource, pages: list[Page]) -> Tensor:
+    """log2 of picture pixels per crop pixel, of a square as sites have it around each defect: (p,).
+
+    The middle of the sides that are drawn for it.
+    """
+    middle = sum(source.crop_scale) / 2
+    longest_px = [source.flaws[label][flaw][1].side_px for label, flaw in pages]
+    sides_px = np.maximum(LEAST_SIDE_PX, middle * np.array(longest_px, np.float32))
+    return torch.from_numpy(np.log2(sides_px / source.shown_px).astype(np.float32))
 
 
 def texture_pages(source: SiteSource, pages: list[Page]) -> tuple[Tensor, Tensor, Tensor]:
@@ -93,6 +107,14 @@ def _draw_pages(
         seen.add(page)
 
 
+def _without_stairs(real: RealSite) -> Mask:
+    """The shape behind a mask, as large as it: enlarged, the pixels of a small one were stairs."""
+    enlarged = real.mask.shape[0] / real.site.window.side_px
+    rounded = cv2.GaussianBlur(real.mask, (0, 0), STAIRS_PX * enlarged)
+    area_px = max(1, round(float(real.mask.sum())))
+    return np.asarray(rounded >= np.partition(rounded.ravel(), -area_px)[-area_px])
+
+
 def _signed_logits(inside: Mask) -> NDArray[np.float32]:
     """Falling with the distance from the contour, above 0 inside."""
     within, beyond = (
@@ -116,8 +138,22 @@ def _filling(real: RealSite) -> Tensor:
     inside = cv2.erode(mask, np.ones((3, 3), np.uint8)) > 0
     if not inside.any():
         inside = real.mask >= min(0.5, real.mask.max())
+    plain = _less_mottled(ratio[0].numpy(), inside)
     rows, columns = distance_transform_edt(~inside, return_distances=False, return_indices=True)
-    return torch.from_numpy(ratio[0].numpy()[:, rows, columns])
+    return torch.from_numpy(plain[:, rows, columns])
+
+
+def _less_mottled(ratio_chw: NDArray[np.float32], inside: Mask) -> NDArray[np.float32]:
+    """A ratio no pixel of which is of another colour than its defect by more than MOTTLED.
+
+    The colours of dark pixels are the camera's noise: on a bright part they are violet and cyan.
+    """
+    grey = ratio_chw.mean(0)
+    colour = ratio_chw - grey
+    whole = colour[:, inside].mean(1)[:, None, None]
+    own = colour - whole
+    own *= np.minimum(1.0, MOTTLED / np.maximum(np.abs(own).max(0), MOTTLED))
+    return np.asarray(grey + whole + own, np.float32)
 
 
 def _cut_to_box(filling_chw: Tensor, mask_bchw: Tensor, side_px: int) -> Tensor:

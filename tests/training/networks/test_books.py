@@ -91,23 +91,43 @@ def test_noise_chooses_every_page_in_turn(book):
 
 def test_a_page_is_chosen_for_an_outline_like_its_own_or_its_mirrors(book):
     outlines = torch.rand(6, 1, 16, 16, generator=torch.Generator().manual_seed(3)).round()
-    book.fill(book.pages.data, book.labels, outlines)
+    book.fill(book.pages.data, book.labels, outlines_phw=outlines)
     asked = torch.cat([outlines, outlines.flip(3)])
 
-    share = book.choose(0.1 * noises(12), book.labels.repeat(2), asked)
+    share = book.choose(0.1 * noises(12), book.labels.repeat(2), outline_bchw=asked)
 
     assert share.argmax(1).tolist() == list(range(12))
 
 
-def test_everything_in_a_book_is_learned_but_its_labels_and_outlines(book):
+def test_a_page_of_a_defect_as_large_as_the_one_asked_for_is_liked_more(book):
+    scales = torch.tensor([-2.0, -2.0, 0.0, 0.0, 1.0, 1.0])
+    book.fill(book.pages.data, book.labels, scales_p=scales)
+    asked = torch.tensor([-2.2, 0.1, 1.3])
+
+    share = book.choose(0.2 * noises(3), torch.zeros(3, dtype=torch.int64), scale_b=asked)
+
+    assert (share.argmax(1) % 6).tolist() == [0, 2, 4]
+
+
+def test_noise_chooses_among_the_pages_of_one_size_no_other_label_however_far_it_is(book):
+    book.fill(book.pages.data, book.labels, scales_p=torch.tensor([9.0, 0.0, 9.0, 0.0, 9.0, 0.0]))
+    label = torch.zeros(64, dtype=torch.int64)
+
+    share = book.choose(noises(64), label, scale_b=torch.zeros(64))
+
+    assert set(share.argmax(1).tolist()) == {0, 2, 4, 6, 8, 10}
+    assert (share[:, 1::2] == 0).all()
+
+
+def test_everything_in_a_book_is_learned_but_its_labels_scales_and_outlines(book):
     warp = torch.randn(3, WARP_NOISE, generator=torch.Generator().manual_seed(2))
-    share = book.choose(0.02 * noises(3), torch.tensor([0, 1, 0]))
+    share = book.choose(0.004 * noises(3), torch.tensor([0, 1, 0]))
 
     book.open(share, warp, lines()).square().sum().backward()
 
     assert set(dict(book.named_parameters())) == {"pages", "directions", "warp.reach", "warp.bend"}
     assert all(weight.grad.abs().max() > 0 for weight in book.parameters())
-    assert {"labels", "outlines"} <= set(book.state_dict())
+    assert {"labels", "scales", "outlines"} <= set(book.state_dict())
 
 
 def test_a_warp_without_noise_leaves_every_place():

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from tests.training.specks import SIDE_PX, draw_source
+from training.data import Record
+from training.fidelity import measure_shape
 from training.sites import SiteSource
-from training.trainers.pages import choose_pages, shape_pages, texture_pages
+from training.trainers.pages import choose_pages, scales_of, shape_pages, texture_pages
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +57,35 @@ def test_a_shape_is_above_nothing_inside_its_defect_and_falls_with_the_distance(
         real = source.draw_real(
             label, np.random.default_rng(0), crop_scale=(1.8, 1.8), slack_share=0.0, flaw=flaw
         )
-        assert np.array_equal(shape > 0, real.mask >= 0.3)
+        inside = real.mask >= 0.5
+        assert ((shape > 0) & inside).sum() / ((shape > 0) | inside).sum() > 0.8
+        assert (shape > 0).sum() == pytest.approx(real.mask.sum(), rel=0.15)
         row = shape[SIDE_PX // 2]
         assert (np.diff(row[: SIDE_PX // 2]) >= 0).all()
         assert row[0] == shape.min() == -6.0
+
+
+def test_a_small_shape_is_enlarged_without_the_stairs_of_its_pixels(source):
+    labels = np.zeros((96, 128), np.uint8)
+    labels[40:52, 60:72][np.tri(12, dtype=bool)] = 1
+    speck = Record("speck", "g", np.full((96, 128, 3), 160, np.uint8), labels)
+    triangle = replace(source, defects=(speck,), shown_px=128)
+
+    ((shape,),), _ = shape_pages(triangle, [(0, 0)])
+
+    stairs = np.kron(np.tri(12, dtype=bool), np.ones((6, 6), bool))
+    assert measure_shape(stairs)[2] < 0.95
+    assert measure_shape(shape.numpy() > 0)[2] > 0.96
+
+
+def test_the_scale_of_a_page_is_that_of_a_square_around_its_defect(source):
+    pages = [(0, 0), (1, 2)]
+
+    scales = scales_of(source, pages)
+
+    longest_px = [source.flaws[label][flaw][1].side_px for label, flaw in pages]
+    wanted = np.log2(np.maximum(24, 2.0 * np.array(longest_px)) / SIDE_PX)
+    assert scales.tolist() == pytest.approx(wanted.tolist())
 
 
 def test_a_defect_that_fills_two_pages_is_another_shape_on_the_second(source):
@@ -77,6 +104,21 @@ def test_a_filling_is_the_log_ratio_of_the_defects_light_to_that_around(source):
     dark, bright = (np.log((grey / 255 + 0.05) / (160 / 255 + 0.05)) for grey in (40, 240))
     middle = fillings[:, :, 12:20, 12:20].mean((1, 2, 3))
     assert middle.tolist() == pytest.approx([dark, dark, bright], abs=0.1)
+
+
+def test_no_pixel_of_a_filling_is_of_a_colour_far_from_its_defects(source):
+    record, flaw = source.flaws[0][0]
+    image, (x, y, width, height) = record.image.copy(), flaw.region.box
+    image[y : y + height, x : x + width] = (30, 40, 20)
+    image[y + height // 2, x : x + width] = (10, 10, 60)
+    mottled = replace(source, defects=(replace(record, image=image),))
+
+    ((filling), *_), _, _ = texture_pages(mottled, [(0, 0)])
+
+    colour = (filling - filling.mean(0)).flatten(1)
+    middle = colour.median(1).values
+    assert middle[1] > 0.1 > -0.1 > middle[2]
+    assert (colour - colour.mean(1, keepdim=True)).abs().max() < 0.25
 
 
 def test_a_filling_goes_on_beyond_its_mask(source):
