@@ -32,9 +32,9 @@ from models.graphs import DefectGenerator, GraphCall, MaskGenerator
 from models.manifest import Limits, SynthesisParams
 from models.steps.checks import require_client_mask
 from models.steps.controls import choose_labels, require_contrasts, require_sizes
-from models.steps.crops import resize_crop
+from models.steps.crops import cut_crop, resize_crop
 from models.steps.drafts import Draft, SyntheticDefect
-from models.steps.fusion import Foreground, feather, fuse
+from models.steps.fusion import Foreground, carry_grain, feather, fuse
 from models.steps.masks import harden_mask
 from models.steps.objects import find_object
 from models.steps.outlines import find_regions
@@ -217,7 +217,8 @@ def fuse_attempt(
 ) -> tuple[Pixels, Pixels, Mask]:
     """The site's pixels before and after, and the mask, cut to what lies in the picture.
 
-    What stage 2 answered is put over the picture at the window's own side. Where nobody asks for a
+    What stage 2 answered is put over the picture at the window's own side, with the picture's own
+    grain where the window is larger than what it was shown. Where nobody asks for a
     contrast, a change a little too faint to be seen is strengthened until it is.
     """
     window = attempt.site.window
@@ -225,6 +226,7 @@ def fuse_attempt(
     opacity = enlarge(alpha, window.side_px)
     opacity *= feather(attempt.mask, plan.params.feather_px * window.side_px / alpha.shape[0])
     painted = enlarge(np.ascontiguousarray(foreground), window.side_px)
+    painted = carry_grain(painted, cut_crop(plan.image, window), attempt.site.image)
     inside = np.s_[: before.shape[0], : before.shape[1]]
     mask = attempt.mask[inside]
     asked = draw_contrast(attempt, plan)

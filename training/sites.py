@@ -82,12 +82,15 @@ class SiteSource:
         crop_scale: tuple[float, float] | None = None,
         slack_share: float = 0.35,
         flaw: int | None = None,
+        least_px: int | None = None,
     ) -> RealSite:
         """A real defect somewhere in a square that shows it whole; the mask is of no other one.
 
         flaw: its place among the label's flaws; any where it is not given. crop_scale: range of the
         square's side in longest sides of the defect; the source's own where it is not given.
-        slack_share: how far off the middle it may lie, in shares of the room around it.
+        slack_share: how far off the middle it may lie, in shares of the room around it. least_px:
+        the square is shown at its own size, rounded up to cells of 4, but at this at least; at the
+        source's own where it is not given.
         """
         index = int(rng.integers(len(self.flaws[label]))) if flaw is None else flaw
         record, found = self.flaws[label][index]
@@ -96,8 +99,9 @@ class SiteSource:
         x, y, width, height = found.region.box
         slack = np.maximum(0.0, side_px - np.array([width, height])) * slack_share
         centre = np.array([x + width / 2, y + height / 2]) + rng.uniform(-slack, slack)
+        shown_px = self.shown_px if least_px is None else max(least_px, -(-side_px // 4) * 4)
         site = cut_site(
-            record.image, self.object_of(record), (centre[0], centre[1]), side_px, self.shown_px
+            record.image, self.object_of(record), (centre[0], centre[1]), side_px, shown_px
         )
         return RealSite(site, _shown_mask(found, site), label)
 

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.arrays import Mask, Pixels, Scores
+from models.arrays import Mask, Pixels, RgbImage, Scores
+from models.steps.sites import enlarge
 
 Foreground = NDArray[np.float32]
 """(H, W, 3) float32 in 0..1: what the defect generator paints."""
@@ -15,11 +16,34 @@ LEAST_CHANGE = 0.1
 """Grey levels; less has no pattern of its own that could be made stronger."""
 
 
+BLACK = 0.02
+"""Added to light before a ratio is taken, in shares of white."""
+
+
 def feather(mask: Mask, width_px: float) -> Scores:
-    """0 outside a mask, rising to 1 over `width_px` inside it; at least 1/2 on its rim."""
+    """0 outside a mask, rising to 1 over `width_px` inside it; at least 1/2 on its rim.
+
+    It rises within half the mask's depth, or a thin crack would be half a crack.
+    """
     depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
-    rising = np.clip(depth / max(width_px, 1.0), 0.5, 1.0)
+    rising = np.clip(depth / max(min(width_px, depth.max() / 2), 1.0), 0.5, 1.0)
     return np.where(mask, rising, 0.0).astype(np.float32)
+
+
+def carry_grain(foreground: Foreground, square: RgbImage, shown: RgbImage) -> Foreground:
+    """A foreground with the grain of its square that was too fine to be shown to the generators.
+
+    Grain is what the square loses when it is shown smaller and enlarged again. It goes with the
+    light: what is painted darker is as much calmer, what is painted brighter no livelier.
+
+    Shapes: foreground (side, side, 3), square (side, side, 3), shown (S, S, 3).
+    """
+    side_px = square.shape[0]
+    if side_px <= shown.shape[0]:
+        return foreground
+    seen = enlarge(shown.astype(np.float32) / 255.0, side_px)
+    calm = np.clip((foreground + BLACK) / (seen + BLACK), 0.0, 1.0)
+    return np.clip(foreground + calm * (square.astype(np.float32) / 255.0 - seen), 0.0, 1.0)
 
 
 def fuse(

@@ -39,9 +39,10 @@ from training.trainers.adversarial import (
     unit,
     weighted,
 )
+from training.trainers.fillings import texture_pages
 from training.trainers.judges import DefectJudge
 from training.trainers.loop import Batch, Judgement
-from training.trainers.pages import Page, choose_pages, texture_pages
+from training.trainers.pages import Page, choose_pages
 
 REGION_PX = 64
 """Side at which the region critic is shown a defect, whatever its own."""

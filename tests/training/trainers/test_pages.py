@@ -11,7 +11,7 @@ from tests.training.specks import SIDE_PX, draw_source
 from training.data import Record
 from training.fidelity import measure_shape
 from training.sites import SiteSource
-from training.trainers.pages import choose_pages, scales_of, shape_pages, texture_pages
+from training.trainers.pages import choose_pages, scales_of, shape_pages
 
 
 @pytest.fixture(scope="module")
@@ -94,45 +94,3 @@ def test_a_defect_that_fills_two_pages_is_another_shape_on_the_second(source):
     share = ((first > 0) & (second > 0)).sum() / ((first > 0) | (second > 0)).sum()
     assert 0.5 < share < 1.0
     assert not torch.equal(first, other)
-
-
-def test_a_filling_is_the_log_ratio_of_the_defects_light_to_that_around(source):
-    fillings, labels, _ = texture_pages(source, [(0, 0), (0, 2), (1, 1)])
-
-    assert fillings.shape == (3, 3, SIDE_PX // 2, SIDE_PX // 2)
-    assert labels.tolist() == [0, 0, 1]
-    dark, bright = (np.log((grey / 255 + 0.05) / (160 / 255 + 0.05)) for grey in (40, 240))
-    middle = fillings[:, :, 12:20, 12:20].mean((1, 2, 3))
-    assert middle.tolist() == pytest.approx([dark, dark, bright], abs=0.1)
-
-
-def test_no_pixel_of_a_filling_is_of_a_colour_far_from_its_defects(source):
-    record, flaw = source.flaws[0][0]
-    image, (x, y, width, height) = record.image.copy(), flaw.region.box
-    image[y : y + height, x : x + width] = (30, 40, 20)
-    image[y + height // 2, x : x + width] = (10, 10, 60)
-    mottled = replace(source, defects=(replace(record, image=image),))
-
-    ((filling), *_), _, _ = texture_pages(mottled, [(0, 0)])
-
-    colour = (filling - filling.mean(0)).flatten(1)
-    middle = colour.median(1).values
-    assert middle[1] > 0.1 > -0.1 > middle[2]
-    assert (colour - colour.mean(1, keepdim=True)).abs().max() < 0.25
-
-
-def test_a_filling_goes_on_beyond_its_mask(source):
-    fillings, _, _ = texture_pages(source, [(0, 0), (1, 0)])
-
-    assert fillings[0].max() < -0.5
-    assert fillings[1].min() > 0.2
-
-
-def test_an_outline_is_the_mask_as_it_fills_the_page(source):
-    _, _, (disc, bar) = texture_pages(source, [(0, 0), (1, 0)])
-
-    assert disc.shape == bar.shape == (1, 16, 16)
-    assert disc[0, 8, 8] == bar[0, 8, 8] == 1.0
-    assert disc[0, 3, 8] == 1.0
-    assert bar[0, 3, 8] == 0.0
-    assert bar[0, 8, 2] > 0.9
