@@ -126,7 +126,7 @@ def test_without_a_book_a_fixed_batch_is_rebuilt_better_and_better(data, judge, 
     told = take_steps(new_task(data, judge, recipe), fabric, steps=40, fixed=True)
 
     gaps = [float(losses["reconstruction"]) for losses in told]
-    assert gaps[-1] < 0.75 * gaps[0]
+    assert gaps[-1] < 0.85 * gaps[0]
 
 
 @pytest.mark.parametrize("name", NAMES)
