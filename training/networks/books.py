@@ -144,8 +144,8 @@ class Warp(nn.Module):
         All moves are sums of products of what only a column and what only a row tells: one matrix
         product over y itself, 1, and the weights of the cells' rows.
         """
-        x_bw, y_bh = lines
-        moves, bends = torch.split(noise_bc, [4, 2 * BEND_CELLS**2], dim=1)
+        x_bw, y_bh = (line.float() for line in lines)
+        moves, bends = torch.split(noise_bc.float(), [4, 2 * BEND_CELLS**2], dim=1)
         turn_bh2 = torch.stack([y_bh, torch.ones_like(y_bh)], -1)
         rows_bhk = torch.cat([turn_bh2, _cell_weights(y_bh)], -1)
         with torch.autocast(noise_bc.device.type, enabled=False):  # half the digits are too few

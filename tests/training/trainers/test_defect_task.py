@@ -224,3 +224,11 @@ def test_the_same_rng_draws_the_same_batch(data, judge):
     first, second = (task.draw_batch(np.random.default_rng([3, 4])) for _ in range(2))
 
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_step_is_taken_at_half_precision_too(data, judge):
+    half = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+
+    told = take_steps(new_task(data, judge), half, steps=1)
+
+    assert all(torch.isfinite(value) for value in told[0].values())

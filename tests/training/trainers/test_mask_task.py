@@ -174,3 +174,12 @@ def test_distance_is_the_squares_side_where_no_object_is_seen(data, judge):
     unseen = (batch["object"] == 0).all(2).all(1)
     assert unseen.any()
     assert (batch["distance"][unseen] == SIDE_PX).all()
+
+
+def test_a_step_is_taken_at_half_precision_too(data, judge):
+    task = new_task(data, judge)
+    half = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+
+    told = take_steps(task, half, steps=1)
+
+    assert all(torch.isfinite(value) for value in told[0].values())
