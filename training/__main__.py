@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from training.data import (
     split_samples,
     store_samples,
 )
-from training.downstream import read_table, run_experiment
+from training.downstream import SEGMENTERS, read_table, results_of, run_experiment
 from training.evaluation import (
     calibrate,
     evaluate_detection,
@@ -161,10 +161,14 @@ def report(arguments: argparse.Namespace) -> None:
     contest = _hold_contest(arguments, data, arguments.samples)
     about = describe_bundle(read_manifest(bundle)) if bundle else describe_run(_about(run))
     about |= describe_data(data, count=arguments.samples)
-    table, title = read_table(run / "downstream"), f"K = {len(data.train_defects)}"
+    told = [
+        compare_arms(f"K = {len(data.train_defects)}, {segmenter}", table)
+        for segmenter in SEGMENTERS
+        if (table := read_table(results_of(run, segmenter))).results
+    ]
     file = arguments.out or run / "report.html"
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_report(file, about, data, contest, [compare_arms(title, table)] if table.results else [])
+    write_report(file, about, data, contest, told)
     print(f"wrote {file}")
 
 
@@ -188,8 +192,8 @@ def _evaluate_downstream(arguments: argparse.Namespace, data: Dataset) -> None:
     table = run_experiment(
         {name: arms[name] for name in arguments.arms},
         data,
-        recipe.downstream,
-        run / "downstream",
+        replace(recipe.downstream, segmenter=arguments.segmenter),
+        results_of(run, arguments.segmenter),
         seeds=range(arguments.seeds),
         fabric=Fabric(devices=1, precision=arguments.precision),
     )
@@ -273,6 +277,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--downstream", action="store_true", help="teach a segmenter with each arm")
     step.add_argument("--arms", nargs="+", choices=ARM_NAMES, default=ARM_NAMES)
     step.add_argument("--seeds", type=int, default=3, help="how often each arm is taught")
+    step.add_argument("--segmenter", choices=SEGMENTERS, default="unet", help="what is taught")
     step.add_argument("--precision", default="32-true")
     step = steps.add_parser("seal", help=seal.__doc__)
     step.set_defaults(step=seal)

@@ -1,7 +1,7 @@
 """What pairs are worth: the same segmenter, taught by each arm, on pictures it never saw.
 
-Every arm has the same real pictures, the same network, steps and seeds. The weights after the last
-step are measured, so nothing is chosen on the validation pictures.
+Every arm has the same real pictures, the same segmenter, crops and seeds. What is measured is the
+end of its training, so nothing is chosen on the validation pictures.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,13 +21,19 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from training.data import Dataset, Record
-from training.recipes import DownstreamRecipe
+from training.recipes import DownstreamRecipe, SegmenterName
 from training.trainers.arms import OURS, PROCEDURAL, Arm, draw_pairs
+from training.trainers.lessons import Lesson
+from training.trainers.linear import LinearSegmenter, teach_linear
 from training.trainers.loop import run_loop
-from training.trainers.pair_task import Lesson, PairSegmenter, PairTask, PictureJudge
+from training.trainers.pair_task import PairSegmenter, PairTask, PictureJudge
 
 FIGURES = ("picture_ap", "pooled_ap", "f1_max", "iou", "image_auroc")
 """What is measured, the first being what arms are compared by."""
+
+
+Teach = Callable[[Lesson, int, Path, "Course"], dict[str, float]]
+"""(lesson, seed, folder for what a training leaves, what all arms share) -> figures."""
 
 
 @dataclass(frozen=True)
@@ -102,13 +108,14 @@ def run_experiment(
     seeds: Sequence[int],
     fabric: Fabric,
 ) -> Table:
-    """Teach and measure every arm with every seed.
+    """Teach and measure every arm with every seed; a folder holds results of one segmenter.
 
     Each result is kept in `folder` as `<arm>.<seed>.json`: what is there already is not measured
     again, and several processes share the work, each waiting for the others at the end.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    course = Course(data, recipe, PictureJudge(val_pictures(data, recipe), recipe.view), fabric)
+    judge = PictureJudge(val_pictures(data, recipe), recipe.view)
+    course = Course(data, recipe, judge, fabric, SEGMENTERS[recipe.segmenter])
     cells = [(name, seed) for seed in seeds for name in arms]
     done: dict[tuple[str, int], Result] = {}
     for waits in (False, True):
@@ -118,6 +125,11 @@ def run_experiment(
                 if is_mine:
                     done[name, seed] = _result(arms[name], name, seed, file, course)
     return Table(tuple(done[cell] for cell in cells))
+
+
+def results_of(run: Path, segmenter: SegmenterName) -> Path:
+    """The folder of a run's results with one segmenter."""
+    return run / ("downstream" if segmenter == "unet" else f"downstream-{segmenter}")
 
 
 def read_table(folder: Path) -> Table:
@@ -134,6 +146,7 @@ class Course:
     recipe: DownstreamRecipe
     judge: PictureJudge
     fabric: Fabric
+    teach: Teach
 
 
 def val_pictures(data: Dataset, recipe: DownstreamRecipe) -> list[Record]:
@@ -158,7 +171,7 @@ def _result(arm: Arm, name: str, seed: int, file: Path, course: Course) -> Resul
         known = Result(**json.loads(file.read_text()))
         if known.origin == origin:
             return known
-    figures = _teach(arm, seed, file.with_suffix(f".{origin[:12]}"), course)
+    figures = _measure(arm, seed, file.with_suffix(f".{origin[:12]}"), course)
     result = Result(name, seed, origin, figures)
     new = file.with_suffix(".new")
     new.write_text(json.dumps(asdict(result), indent=1))
@@ -166,8 +179,8 @@ def _result(arm: Arm, name: str, seed: int, file: Path, course: Course) -> Resul
     return result
 
 
-def _teach(arm: Arm, seed: int, folder: Path, course: Course) -> dict[str, float]:
-    """The figures of the weights after the last step; what the training left is deleted."""
+def _measure(arm: Arm, seed: int, folder: Path, course: Course) -> dict[str, float]:
+    """What the segmenter finds that an arm has taught."""
     recipe, data = course.recipe, course.data
     pairs: list[Record] = []
     if arm.draw:
@@ -175,11 +188,23 @@ def _teach(arm: Arm, seed: int, folder: Path, course: Course) -> dict[str, float
         pairs = draw_pairs(arm.draw, recipe.pairs, seed=seed, margin_px=margin_px)
     torch.manual_seed(seed)
     lesson = Lesson(data.train_defects, data.train_normals, pairs, arm.is_augmented)
-    task = PairTask(PairSegmenter(), lesson, recipe, course.judge)
-    schedule = replace(recipe.schedule, validate_every=recipe.schedule.steps)
+    return course.teach(lesson, seed, folder, course)
+
+
+def _teach_unet(lesson: Lesson, seed: int, folder: Path, course: Course) -> dict[str, float]:
+    """A network after its last step; what its training left is deleted."""
+    task = PairTask(PairSegmenter(), lesson, course.recipe, course.judge)
+    schedule = replace(course.recipe.schedule, validate_every=course.recipe.schedule.steps)
     figures = run_loop(task, schedule, folder, seed=seed, fabric=course.fabric)
     shutil.rmtree(folder)
     return figures
+
+
+def _teach_linear(lesson: Lesson, seed: int, _folder: Path, course: Course) -> dict[str, float]:
+    """One linear layer on frozen features."""
+    segmenter = LinearSegmenter()
+    teach_linear(segmenter, lesson, course.recipe, seed=seed)
+    return dict(course.judge(segmenter).figures)
 
 
 @contextmanager
@@ -201,3 +226,6 @@ def _deviation(values: NDArray[np.float64]) -> float:
 
 def _line(name: str, estimates: list[Estimate]) -> str:
     return f"{name:<24}" + "".join(f"{e.mean:>+10.3f} ±{e.error:6.3f}" for e in estimates)
+
+
+SEGMENTERS: dict[SegmenterName, Teach] = {"unet": _teach_unet, "linear": _teach_linear}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from models.manifest import ObjectRule
 
 CROP_SIDES_PX = (64, 128, 192, 256, 384, 512, 768, 1024)
 """What a recipe that leaves the crop's side open may get."""
+
+
+SegmenterName = Literal["unet", "linear"]
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,8 @@ class DownstreamRecipe:
     """The segmenter that tells what pairs are worth: the same for every arm of the experiment.
 
     view: pictures are looked at this many times larger. zoom: range of classic augmentation.
+    segmenter: a U-Net that all of which learns, or one linear layer on frozen features; results of
+    each have a folder of their own.
     """
 
     schedule: Schedule = Schedule(
@@ -114,6 +119,7 @@ class DownstreamRecipe:
     synthetic_share: float = 0.5
     val_defects: int = 80
     val_normals: int = 50
+    segmenter: SegmenterName = field(default="unet", repr=False)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ def carry_grain(foreground: Foreground, square: RgbImage, shown: RgbImage) -> Fo
         return foreground
     seen = enlarge(shown.astype(np.float32) / 255.0, side_px)
     calm = np.clip((foreground + BLACK) / (seen + BLACK), 0.0, 1.0)
-    return np.clip(foreground + calm * (square.astype(np.float32) / 255.0 - seen), 0.0, 1.0)
+    grained = foreground + calm * (square.astype(np.float32) / 255.0 - seen)
+    return np.asarray(np.clip(grained, 0.0, 1.0), np.float32)
 
 
 def fuse(

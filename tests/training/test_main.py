@@ -107,6 +107,19 @@ def test_what_pairs_are_worth_is_measured_and_printed(tmp_path, mask_folder, cap
     }
 
 
+def test_a_linear_segmenter_has_results_of_its_own(tmp_path, mask_folder, capsys):
+    about = ["--data", str(mask_folder), "--product", "speck", "--recipe", "trial"]
+    main(["import", *about, "--run", str(tmp_path)])
+    asked = ["--downstream", "--segmenter", "linear", "--arms", "classic", "--seeds", "1"]
+
+    status = main(["evaluate", "--run", str(tmp_path), *asked])
+
+    assert status == 0
+    assert "classic (1 seeds)" in capsys.readouterr().out
+    assert (tmp_path / "downstream-linear" / "classic.0.json").exists()
+    assert not (tmp_path / "downstream").exists()
+
+
 def test_pairs_of_generators_that_were_not_trained_are_refused(tmp_path, mask_folder, capsys):
     main(["import", "--data", str(mask_folder), "--product", "speck", "--run", str(tmp_path)])
 

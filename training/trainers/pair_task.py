@@ -6,7 +6,6 @@ Shape suffixes: b batch, c channels, h height, w width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -18,12 +17,12 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from models.arrays import Mask, RgbImage, Scores
-from training.augment import LabelMap, defocus, flip, relight, zoom
 from training.data import Record
 from training.losses import dice_loss
 from training.metrics import average_precision_of, best_f1, count_scores, image_auroc
 from training.networks.encoders import load_lite0_weights, scale_pixels
 from training.recipes import DownstreamRecipe
+from training.trainers.lessons import Lesson
 from training.trainers.loop import Batch, Judgement
 from training.trainers.sheets import tile
 
@@ -56,18 +55,8 @@ class PairSegmenter(nn.Module):
         return logits
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """What one arm learns from; `is_augmented` adds flips, light, zoom and focus."""
-
-    defects: Sequence[Record]
-    normals: Sequence[Record]
-    synthetic: Sequence[Record]
-    is_augmented: bool
-
-
 class PairTask:
-    """Crops with a defect somewhere in view, real or synthetic, and crops of normal pictures."""
+    """A segmenter that learns on the crops of a lesson, all of it, step by step."""
 
     name = product = "pairs"
 
@@ -83,12 +72,8 @@ class PairTask:
         self.optimizers: dict[str, Optimizer] = {"adamw": optimizer}
 
     def draw_batch(self, rng: np.random.Generator) -> Batch:
-        """Crops of the recipe's side at its view, with their masks."""
-        drawn = [self._draw_crop(rng) for _ in range(self.recipe.schedule.batch)]
-        return {
-            "image": torch.from_numpy(np.stack([image for image, _ in drawn])),
-            "mask": torch.from_numpy(np.stack([labels > 0 for _, labels in drawn])).long(),
-        }
+        """Crops of the lesson."""
+        return self.lesson.draw_batch(self.recipe, rng)
 
     def take_step(self, batch: Batch, fabric: Fabric) -> dict[str, Tensor]:
         """One step on binary cross-entropy and Dice."""
@@ -105,51 +90,6 @@ class PairTask:
     def judge(self, network: nn.Module) -> Judgement:
         """The figures on whole pictures."""
         return self.picture_judge(network)
-
-    def _draw_crop(self, rng: np.random.Generator) -> tuple[RgbImage, LabelMap]:
-        lesson, factor = self.lesson, self.recipe.view
-        if lesson.is_augmented:
-            factor *= np.exp(rng.uniform(*np.log(self.recipe.zoom)))
-        pool = self._choose_pool(rng)
-        record = pool[int(rng.integers(len(pool)))]
-        side_px = self.recipe.side_px
-        centre = draw_centre(record, side_px / factor, rng)
-        image, labels = zoom(record.image, record.labels, centre, side_px, factor)
-        if not lesson.is_augmented:
-            return image, labels
-        image, labels = flip(image, labels, rng)
-        return defocus(relight(image, rng), rng), labels
-
-    def _choose_pool(self, rng: np.random.Generator) -> Sequence[Record]:
-        """Normal, real or synthetic pictures; the draw is the same for every arm."""
-        shows_defect = rng.random() < self.recipe.defect_share
-        is_synthetic = rng.random() < self.recipe.synthetic_share
-        if not shows_defect:
-            return self.lesson.normals
-        return (self.lesson.synthetic if is_synthetic else ()) or self.lesson.defects
-
-
-def draw_centre(record: Record, side_px: float, rng: np.random.Generator) -> tuple[float, float]:
-    """The centre of a square that shows some pixel of one of a record's defects, or any place.
-
-    Every pixel of a defect may lie anywhere in the square but close to its edge; the square stays
-    in the picture where it fits. Whole pixels, so that a view of 1 copies them.
-    """
-    height, width = record.image.shape[:2]
-    x, y = rng.uniform(0, width), rng.uniform(0, height)
-    if record.flaws:
-        region = record.flaws[rng.integers(len(record.flaws))].region
-        inside = np.flatnonzero(region.mask)
-        row, column = divmod(int(rng.choice(inside)), region.mask.shape[1])
-        away_x, away_y = rng.uniform(-0.45 * side_px, 0.45 * side_px, 2)
-        x, y = region.x + column + away_x, region.y + row + away_y
-    return _keep_inside(x, side_px, width), _keep_inside(y, side_px, height)
-
-
-def _keep_inside(middle: float, side_px: float, length_px: int) -> float:
-    if length_px <= side_px:
-        return float(length_px // 2)
-    return float(round(np.clip(middle, side_px / 2, length_px - side_px / 2)))
 
 
 class PictureJudge:

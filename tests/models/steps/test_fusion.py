@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
 from models.arrays import Mask, Pixels
-from models.steps.fusion import contrast, feather, fuse
+from models.steps.fusion import carry_grain, contrast, feather, fuse
 
 KINDS = [("uint8", ()), ("uint8", (3,)), ("uint16", ()), ("uint16", (3,))]
 
@@ -116,6 +117,43 @@ def test_a_mask_that_fills_its_frame_is_feathered_at_the_frame() -> None:
 
     assert soft[0].max() < 0.6
     assert soft[4, 4] == 1.0
+
+
+def test_a_thin_crack_is_painted_in_full_however_wide_the_feather() -> None:
+    crack = np.zeros((40, 40), bool)
+    crack[4:36, 18:22] = True
+
+    soft = feather(crack, 12.0)
+
+    assert soft[crack].min() == 1.0
+
+
+def grained(side_px: int) -> np.ndarray:
+    """Light that rises from left to right, and every other line darker."""
+    square = np.repeat(np.linspace(80, 200, side_px)[None], side_px, axis=0)
+    square[::2] -= 20
+    return np.repeat(square[..., None], 3, axis=2).astype(np.uint8)
+
+
+def test_a_foreground_takes_the_grain_that_was_not_shown_and_no_more_light() -> None:
+    square = grained(64)
+    shown = cv2.resize(square, (16, 16), interpolation=cv2.INTER_AREA)
+    flat = np.full((64, 64, 3), 0.1, np.float32)
+
+    painted = carry_grain(flat, square, shown)
+
+    inner = painted[8:-8, 8:-8]
+    gaps = np.abs(np.diff(inner[..., 0], axis=0)).mean()
+    assert 0.1 * 20 / 255 < gaps < 0.5 * 20 / 255
+    assert inner.mean() == pytest.approx(0.1, abs=0.01)
+
+
+def test_what_was_shown_at_its_own_size_keeps_its_foreground() -> None:
+    square = grained(16)
+    foreground = np.random.default_rng(0).random((16, 16, 3), np.float32)
+
+    assert carry_grain(foreground, square, square) is foreground
+    assert carry_grain(foreground, square, grained(32)) is foreground
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
