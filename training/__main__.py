@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from models.bundle import Bundle, find_bundles, open_bundle, read_manifest, version_key
 from models.errors import FlawsmithError, ParameterInvalid
 from models.manifest import Name
+from training.ablations import PARTS, leave_out
 from training.contests import Contest, hold_contest
 from training.data import (
     Dataset,
@@ -99,6 +100,8 @@ def import_data(arguments: argparse.Namespace) -> None:
         shots = [Path(record.name).name for record in data.train_defects]
         about |= {"shots": shots, "shots_seed": arguments.shots_seed}
         print(f"shots: {', '.join(shots)}")
+    if arguments.without:
+        about["without"] = arguments.without
     (arguments.run / "run.json").write_text(json.dumps(about, indent=1))
     for side, records in (("train", data.train), ("val", data.val)):
         defects = sum(len(record.flaws) for record in records)
@@ -232,7 +235,8 @@ def _about(run: Path) -> dict[str, Any]:
 
 def _recipe(run: Path) -> Recipe:
     about = _about(run)
-    return named_recipe(about["recipe"], largest_defect_px=about["largest_defect_px"])
+    recipe = named_recipe(about["recipe"], largest_defect_px=about["largest_defect_px"])
+    return leave_out(recipe, about.get("without", ()))
 
 
 def _product(text: str) -> str:
@@ -252,6 +256,7 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("--labels", help="keep only these kinds of defect, parted by commas")
     step.add_argument("--shots", type=int, help="keep only so many training pictures with a defect")
     step.add_argument("--shots-seed", type=int, default=0, help="which ones")
+    step.add_argument("--without", nargs="+", choices=PARTS, help="leave out parts of generators")
     step.add_argument("--licence", default="not stated")
     step.add_argument("--citation", default="not stated")
     step = steps.add_parser("fit", help=fit.__doc__)

@@ -107,6 +107,18 @@ def test_what_pairs_are_worth_is_measured_and_printed(tmp_path, mask_folder, cap
     }
 
 
+def test_a_run_without_a_part_trains_without_it(tmp_path, mask_folder):
+    about = ["--data", str(mask_folder), "--product", "speck", "--recipe", "trial"]
+    main(["import", *about, "--run", str(tmp_path), "--without", "book", "modulation"])
+
+    status = main(["fit", "--run", str(tmp_path), "--only", "mask_generator", "defect_generator"])
+
+    assert status == 0
+    weights = torch.load(tmp_path / "defect_generator.pt", weights_only=True)
+    assert not any(name.startswith("book.") for name in weights)
+    assert not any(".film." in name for name in weights if name.startswith("modulations"))
+
+
 def test_a_linear_segmenter_has_results_of_its_own(tmp_path, mask_folder, capsys):
     about = ["--data", str(mask_folder), "--product", "speck", "--recipe", "trial"]
     main(["import", *about, "--run", str(tmp_path)])
