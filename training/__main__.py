@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fabric import Fabric
-from pydantic import TypeAdapter
 
 from models.bundle import Bundle, find_bundles, open_bundle, read_manifest, version_key
 from models.errors import FlawsmithError, ParameterInvalid
-from models.manifest import Name
-from training.ablations import PARTS, leave_out
+from training.ablations import leave_out
+from training.arguments import PICTURES, SAMPLES, Step, build_parser
 from training.contests import Contest, hold_contest
 from training.data import (
     Dataset,
@@ -52,23 +51,17 @@ from training.sealing import (
     torch_synthesizer,
 )
 from training.trainers.arms import (
-    ARM_NAMES,
     OURS,
     digest_generators,
     generator_arm,
     plain_arms,
 )
-from training.trainers.stages import STAGES, fit_stages
-
-SAMPLES = 200
-"""Synthetic samples that promises are checked on."""
-PICTURES = 128
-"""Of each arm, where arms are compared."""
+from training.trainers.stages import fit_stages
 
 
 def main(given: list[str] | None = None) -> int:
     """Run one step of the way; what is refused is said in one line, with exit status 2."""
-    arguments = _parser().parse_args(given)
+    arguments = build_parser(STEPS).parse_args(given)
     try:
         arguments.step(arguments)
     except (FlawsmithError, OSError) as error:
@@ -239,63 +232,14 @@ def _recipe(run: Path) -> Recipe:
     return leave_out(recipe, about.get("without", ()))
 
 
-def _product(text: str) -> str:
-    """A name that a manifest takes, asked for before the hours of training, not after them."""
-    return TypeAdapter[str](Name).validate_python(text)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    steps = parser.add_subparsers(required=True)
-    step = steps.add_parser("import", help=import_data.__doc__)
-    step.set_defaults(step=import_data)
-    step.add_argument("--data", type=Path, required=True)
-    step.add_argument("--product", type=_product, required=True)
-    step.add_argument("--run", type=Path, required=True)
-    step.add_argument("--recipe", choices=sorted(RECIPES))
-    step.add_argument("--labels", help="keep only these kinds of defect, parted by commas")
-    step.add_argument("--shots", type=int, help="keep only so many training pictures with a defect")
-    step.add_argument("--shots-seed", type=int, default=0, help="which ones")
-    step.add_argument("--without", nargs="+", choices=PARTS, help="leave out parts of generators")
-    step.add_argument("--licence", default="not stated")
-    step.add_argument("--citation", default="not stated")
-    step = steps.add_parser("fit", help=fit.__doc__)
-    step.set_defaults(step=fit)
-    step.add_argument("--run", type=Path, required=True)
-    step.add_argument("--only", nargs="+", choices=STAGES, default=STAGES)
-    step.add_argument("--start-from", type=Path, help="a bundle whose generators to start from")
-    step.add_argument("--accelerator", default="auto")
-    step.add_argument("--devices", type=int, default=1)
-    step.add_argument("--precision", default="32-true")
-    step = steps.add_parser("export", help=export.__doc__)
-    step.set_defaults(step=export)
-    step.add_argument("--run", type=Path, required=True)
-    step = steps.add_parser("evaluate", help=evaluate.__doc__)
-    step.set_defaults(step=evaluate)
-    step.add_argument("--run", type=Path, required=True)
-    step.add_argument("--bundle", type=Path, help="a sealed bundle's folder; else the run's draft")
-    step.add_argument(
-        "--samples", type=int, help=f"samples to check, {SAMPLES}; or of each arm, {PICTURES}"
-    )
-    what = step.add_mutually_exclusive_group()
-    what.add_argument("--fidelity", action="store_true", help="compare each arm with real defects")
-    what.add_argument("--downstream", action="store_true", help="teach a segmenter with each arm")
-    step.add_argument("--arms", nargs="+", choices=ARM_NAMES, default=ARM_NAMES)
-    step.add_argument("--seeds", type=int, default=3, help="how often each arm is taught")
-    step.add_argument("--segmenter", choices=SEGMENTERS, default="unet", help="what is taught")
-    step.add_argument("--precision", default="32-true")
-    step = steps.add_parser("seal", help=seal.__doc__)
-    step.set_defaults(step=seal)
-    step.add_argument("--run", type=Path, required=True)
-    step.add_argument("--to", type=Path, required=True)
-    step.add_argument("--version", help="the product's next whole number unless named")
-    step = steps.add_parser("report", help=report.__doc__)
-    step.set_defaults(step=report)
-    step.add_argument("--run", type=Path, required=True)
-    step.add_argument("--bundle", type=Path, help="a sealed bundle's folder; else the run's own")
-    step.add_argument("--out", type=Path, help="report.html in the run's folder unless named")
-    step.add_argument("--samples", type=int, default=PICTURES, help="pictures of each arm")
-    return parser
+STEPS: dict[str, Step] = {
+    "import": import_data,
+    "fit": fit,
+    "export": export,
+    "evaluate": evaluate,
+    "seal": seal,
+    "report": report,
+}
 
 
 if __name__ == "__main__":
