@@ -226,7 +226,8 @@ def fuse_attempt(
     opacity = enlarge(alpha, window.side_px)
     opacity *= feather(attempt.mask, plan.params.feather_px * window.side_px / alpha.shape[0])
     painted = enlarge(np.ascontiguousarray(foreground), window.side_px)
-    painted = carry_grain(painted, cut_crop(plan.image, window), attempt.site.image)
+    square = cut_crop(plan.image, window)
+    painted = carry_grain(painted, square, attempt.site.image, attempt.mask)
     inside = np.s_[: before.shape[0], : before.shape[1]]
     mask = attempt.mask[inside]
     asked = draw_contrast(attempt, plan)

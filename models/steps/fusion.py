@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Mask, Pixels, RgbImage, Scores
-from models.steps.sites import enlarge
 
 Foreground = NDArray[np.float32]
 """(H, W, 3) float32 in 0..1: what the defect generator paints."""
@@ -15,9 +14,8 @@ Foreground = NDArray[np.float32]
 LEAST_CHANGE = 0.1
 """Grey levels; less has no pattern of its own that could be made stronger."""
 
-
 BLACK = 0.02
-"""Added to light before a ratio is taken, in shares of white."""
+"""Light, in shares of white, under which a surface is too dark to have a grain of its own."""
 
 
 def feather(mask: Mask, width_px: float) -> Scores:
@@ -30,21 +28,29 @@ def feather(mask: Mask, width_px: float) -> Scores:
     return np.where(mask, rising, 0.0).astype(np.float32)
 
 
-def carry_grain(foreground: Foreground, square: RgbImage, shown: RgbImage) -> Foreground:
+def carry_grain(
+    foreground: Foreground, square: RgbImage, shown: RgbImage, mask: Mask
+) -> Foreground:
     """A foreground with the grain of its square that was too fine to be shown to the generators.
 
     Grain is what the square loses when it is shown smaller and enlarged again. It goes with the
-    light: what is painted darker is as much calmer, what is painted brighter no livelier.
+    light: what is painted darker is as much calmer, what is painted brighter no livelier. Only
+    what the box of the mask holds is changed.
 
-    Shapes: foreground (side, side, 3), square (side, side, 3), shown (S, S, 3).
+    Shapes: foreground (side, side, 3), square (side, side, 3), shown (S, S, 3), mask (side, side).
     """
     side_px = square.shape[0]
     if side_px <= shown.shape[0]:
         return foreground
-    seen = enlarge(shown.astype(np.float32) / 255.0, side_px)
-    calm = np.clip((foreground + BLACK) / (seen + BLACK), 0.0, 1.0)
-    grained = foreground + calm * (square.astype(np.float32) / 255.0 - seen)
-    return np.asarray(np.clip(grained, 0.0, 1.0), np.float32)
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    box = np.s_[y : y + height, x : x + width]
+    enlarged = cv2.resize(shown, (side_px, side_px), interpolation=cv2.INTER_CUBIC)
+    seen = enlarged[box].astype(np.float32) / 255.0
+    calm = np.clip((foreground[box] + BLACK) / (seen + BLACK), 0.0, 1.0)
+    grain = square[box].astype(np.float32) / 255.0 - seen
+    grained = foreground.copy()
+    grained[box] = np.clip(foreground[box] + calm * grain, 0.0, 1.0)
+    return grained
 
 
 def fuse(

@@ -99,15 +99,16 @@ class Book(nn.Module):
                 0..1 -> (B, 2p), summing to 1; a label without a page of its own is given those of
                 all.
         """
-        liking = noise_bc @ self.directions.T * FIRMNESS
-        if scale_b is not None:
-            octaves = torch.cat([self.scales] * 2)[None] - scale_b[:, None]
-            liking = liking - SIZE_FIT * octaves.square()
-        if outline_bchw is not None:
-            known = torch.cat([self.outlines, self.outlines.flip(3)])
-            liking = liking + FIT * _unit(outline_bchw) @ _unit(known).T
-        is_other = (torch.cat([self.labels] * 2)[None] != label_b[:, None]).to(liking.dtype)
-        return (liking - NEVER * is_other).softmax(1)
+        is_other = torch.cat([self.labels] * 2)[None] != label_b[:, None]
+        with torch.autocast(noise_bc.device.type, enabled=False):  # half the digits are too few
+            liking = noise_bc.float() @ self.directions.T * FIRMNESS
+            if scale_b is not None:
+                octaves = torch.cat([self.scales] * 2)[None] - scale_b[:, None].float()
+                liking = liking - SIZE_FIT * octaves.square()
+            if outline_bchw is not None:
+                known = torch.cat([self.outlines, self.outlines.flip(3)])
+                liking = liking + FIT * _unit(outline_bchw.float()) @ _unit(known).T
+            return (liking - NEVER * is_other.float()).softmax(1)
 
     def open(self, share_bp: Tensor, noise_bc: Tensor, lines: Lines) -> Tensor:
         """What stands at the places of a grid; beyond a page its rim goes on.

@@ -38,17 +38,17 @@ LARGEST_RATIO = 2.5
 
 @dataclass(frozen=True)
 class Filling:
-    """A real defect (1, 1, s, s), what fills it (3, s, s), and its mean light around, 0..1."""
+    """What fills a real defect: its page (3, side, side), and the outline it goes with (1, 16, 16).
+
+    level: the defect's mean log ratio: how much darker than its surroundings it is, or brighter.
+    light: the mean light of these, 0..1.
+    """
 
     label: int
-    mask_bchw: Tensor
-    ratio_chw: Tensor
+    page_chw: Tensor
+    outline_chw: Tensor
+    level: float
     light: float
-
-    @property
-    def level(self) -> float:
-        """Its mean log ratio: how much darker than its surroundings it is, or brighter."""
-        return float(self.ratio_chw[:, self.mask_bchw[0, 0] > 0].mean())
 
 
 def texture_pages(source: SiteSource, pages: list[Page]) -> tuple[Tensor, Tensor, Tensor]:
@@ -64,16 +64,15 @@ def texture_pages(source: SiteSource, pages: list[Page]) -> tuple[Tensor, Tensor
     )
     found = [measure_filling(real, source.shown_px) for real in reals]
     levels = steady_levels(found, [len(flaws) for flaws in source.flaws])
-    fillings = [
-        _cut_to_box(one, source.shown_px // 2) + (level - one.level)
-        for one, level in zip(found, levels, strict=True)
+    steadied = [
+        one.page_chw + (level - one.level) for one, level in zip(found, levels, strict=True)
     ]
-    outlines = [_outline(one.mask_bchw) for one in found]
-    return torch.stack(fillings), torch.tensor([one.label for one in found]), torch.stack(outlines)
+    labels = torch.tensor([one.label for one in found])
+    return torch.stack(steadied), labels, torch.stack([one.outline_chw for one in found])
 
 
 def measure_filling(real: RealSite, shown_px: int) -> Filling:
-    """A real defect's log ratio, spread out from its inside.
+    """A real defect's log ratio, spread out from its inside, as a page.
 
     The rim is left out, for it is half surroundings, but where a defect is all rim.
     """
@@ -88,7 +87,13 @@ def measure_filling(real: RealSite, shown_px: int) -> Filling:
     plain = _less_mottled(ratio[0].numpy(), inside)
     rows, columns = distance_transform_edt(~inside, return_distances=False, return_indices=True)
     spread = torch.from_numpy(plain[:, rows, columns])
-    return Filling(real.label, mask, spread, float((light * mask).sum() / mask.sum() / 3) - DARK)
+    return Filling(
+        label=real.label,
+        page_chw=_cut_to_box(spread, mask, shown_px // 2),
+        outline_chw=outline_in(mask, box_of(mask, line_of(mask.shape[-1])))[0],
+        level=float(spread[:, mask[0, 0] > 0].mean()),
+        light=float((light * mask).sum() / mask.sum() / 3) - DARK,
+    )
 
 
 def steady_levels(found: Sequence[Filling], known: Sequence[int]) -> list[float]:
@@ -140,18 +145,13 @@ def _less_mottled(ratio_chw: NDArray[np.float32], inside: Mask) -> NDArray[np.fl
     return np.asarray(grey + whole + own, np.float32)
 
 
-def _cut_to_box(filling: Filling, side_px: int) -> Tensor:
+def _cut_to_box(filling_chw: Tensor, mask_bchw: Tensor, side_px: int) -> Tensor:
     """The part of a filling that the box of its mask takes BOX_SHARE of: (3, side, side)."""
-    filling_px = filling.mask_bchw.shape[-1]
-    x, y, half = (float(edge[0]) for edge in box_of(filling.mask_bchw, line_of(filling_px)))
+    filling_px = mask_bchw.shape[-1]
+    x, y, half = (float(edge[0]) for edge in box_of(mask_bchw, line_of(filling_px)))
     reach = half / BOX_SHARE
     finer = max(1, round(reach * filling_px / side_px))
     matrix = torch.tensor([[[reach, 0.0, x], [0.0, reach, y]]])
     grid = F.affine_grid(matrix, [1, 3, finer * side_px, finer * side_px], align_corners=False)
-    cut = F.grid_sample(filling.ratio_chw[None], grid, padding_mode="border", align_corners=False)
+    cut = F.grid_sample(filling_chw[None], grid, padding_mode="border", align_corners=False)
     return F.avg_pool2d(cut, finer)[0]
-
-
-def _outline(mask_bchw: Tensor) -> Tensor:
-    """A mask as it fills its page: (1, 16, 16)."""
-    return outline_in(mask_bchw, box_of(mask_bchw, line_of(mask_bchw.shape[-1])))[0]

@@ -1,7 +1,7 @@
 """The plainest segmenter that can tell what pairs are worth: a frozen encoder, one linear layer.
 
-Its training has one best end, which no order of batches changes, so it tells differences that are
-far below the noise of a network trained for some steps; and it takes seconds.
+Its training has one best end, whatever the order of its crops, so it tells differences that are far
+below the noise of a network trained for some steps; and it takes seconds.
 Shape suffixes: b batch, c channels, h height, w width, n pixels.
 """
 
@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.errors import ParameterInvalid
 from training.networks.encoders import lite0_encoder, scale_pixels
 from training.recipes import DownstreamRecipe
 from training.trainers.lessons import Lesson
@@ -19,11 +20,16 @@ from training.trainers.lessons import Lesson
 CELL_PX = 4
 """Side of the cells that are told apart."""
 DEFECT_CELLS, OTHER_CELLS = 20, 60
-"""At most so many of a crop are looked at, drawn at random."""
+"""At most so many of a crop are looked at in the mean, drawn at random."""
 DEFECT_SHARE, OTHER_SHARE = 0.5, 0.1
-"""From that share of its pixels on a cell is defect, up to that it is none; between, neither."""
+"""From that share of its pixels on a cell is defect, up to that it is none; between, neither.
+
+Where a crop has no cell so full, its fullest ones are: cracks may be thinner than a cell.
+"""
 DECAY = 1e-3
+"""What the squares of the layer's weights cost."""
 LEAST_SPREAD = 1e-4
+"""Added to the features' spreads: one that never changes is not divided by nothing."""
 
 
 class LinearSegmenter(nn.Module):
@@ -65,11 +71,11 @@ def teach_linear(
 ) -> None:
     """Logistic regression on cells of the recipe's crops, as many as its steps have, to its end.
 
-    Both kinds of cells weigh the same. Errors: ValueError where the crops show no defect.
+    Both kinds of cells weigh the same. Errors: ParameterInvalid where the crops show no defect.
     """
     features_nc, is_defect_n = _look(segmenter, lesson, recipe, seed)
     if not is_defect_n.any():
-        raise ValueError("no crop shows a cell of a defect")
+        raise ParameterInvalid("segmenter", "no crop shows a defect to learn from")
     segmenter.mean.copy_(features_nc.mean(0))
     segmenter.spread.copy_(features_nc.std(0) + LEAST_SPREAD)
     share = is_defect_n.mean()
@@ -98,12 +104,14 @@ def _look(
         rng = np.random.default_rng([seed, step])
         batch = lesson.draw_batch(recipe, rng)
         of_batch = segmenter.describe(batch["image"]).movedim(1, -1).flatten(0, 2)
-        share_n = F.avg_pool2d(batch["mask"][:, None].float(), CELL_PX).flatten()
+        share_b1hw = F.avg_pool2d(batch["mask"][:, None].float(), CELL_PX)
+        fullest_b111 = share_b1hw.amax((1, 2, 3), keepdim=True)
+        is_defect = (share_b1hw >= fullest_b111.clamp(max=DEFECT_SHARE)) & (share_b1hw > 0)
         for is_kind, most, kind in (
-            (share_n >= DEFECT_SHARE, DEFECT_CELLS, 1.0),
-            (share_n <= OTHER_SHARE, OTHER_CELLS, 0.0),
+            (is_defect, DEFECT_CELLS, 1.0),
+            ((share_b1hw <= OTHER_SHARE) & ~is_defect, OTHER_CELLS, 0.0),
         ):
-            cells = np.flatnonzero(is_kind.numpy())
+            cells = np.flatnonzero(is_kind.flatten().numpy())
             chosen = rng.permutation(cells)[: most * recipe.schedule.batch]
             features.append(of_batch[chosen])
             kinds.append(torch.full((len(chosen),), kind))

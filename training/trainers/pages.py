@@ -23,6 +23,10 @@ Page = tuple[int, int]
 
 PAGE_TURN_SPREAD = 0.5
 """Standard deviation, in radians, by which a repeated page is turned."""
+MOST_LOST = 0.5
+"""The share of a mask that a deformation may turn out of its square."""
+THIN_SHARE = 0.1
+"""A pixel is in a thin shape from that share on, of the fullest one's: cracks fill none."""
 STAIRS_PX = 0.8
 """Standard deviation, in its own pixels, by which the stairs of a shape's outline are rounded."""
 LOGITS_PER_PX = 0.75
@@ -58,12 +62,15 @@ def shape_pages(source: SiteSource, pages: list[Page]) -> tuple[Tensor, Tensor]:
 def scales_of(source: SiteSource, pages: list[Page]) -> Tensor:
     """log2 of picture pixels per crop pixel, of a square as sites have it around each defect: (p,).
 
-    The middle of the sides that are drawn for it.
+    The middle of the sides that are drawn for it, no longer than the picture's.
     """
     middle = sum(source.crop_scale) / 2
-    longest_px = [source.flaws[label][flaw][1].side_px for label, flaw in pages]
-    sides_px = np.maximum(LEAST_SIDE_PX, middle * np.array(longest_px, np.float32))
-    return torch.from_numpy(np.log2(sides_px / source.shown_px).astype(np.float32))
+    sides_px = []
+    for label, flaw in pages:
+        record, found = source.flaws[label][flaw]
+        side_px = max(LEAST_SIDE_PX, middle * found.side_px)
+        sides_px.append(min(side_px, *record.image.shape[:2]))
+    return torch.tensor(sides_px).div(source.shown_px).log2()
 
 
 def draw_pages(
@@ -84,16 +91,26 @@ def draw_pages(
         real = source.draw_real(
             label, rng, crop_scale=(scale, scale), slack_share=0.0, flaw=flaw, least_px=least_px
         )
-        yield deform(real, rng, turn_spread=PAGE_TURN_SPREAD) if page in seen else real
+        deformed = deform(real, rng, turn_spread=PAGE_TURN_SPREAD) if page in seen else real
+        yield real if deformed.mask.sum() < MOST_LOST * real.mask.sum() else deformed
         seen.add(page)
 
 
 def _without_stairs(real: RealSite) -> Mask:
-    """The shape behind a mask, as large as it: enlarged, the pixels of a small one were stairs."""
+    """The shape behind a mask, as large as it: enlarged, the pixels of a small one were stairs.
+
+    Made smaller, a crack may be too thin for its area to hang together; then it is drawn thicker.
+    """
     enlarged = real.mask.shape[0] / real.site.window.side_px
     rounded = cv2.GaussianBlur(real.mask, (0, 0), STAIRS_PX * enlarged)
     area_px = max(1, round(float(real.mask.sum())))
-    return np.asarray(rounded >= np.partition(rounded.ravel(), -area_px)[-area_px])
+    shape = np.asarray(rounded >= np.partition(rounded.ravel(), -area_px)[-area_px])
+    thick = np.asarray(real.mask >= THIN_SHARE * real.mask.max())
+    return thick if _count_parts(thick) < _count_parts(shape) else shape
+
+
+def _count_parts(mask: Mask) -> int:
+    return int(cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)[0])
 
 
 def _signed_logits(inside: Mask) -> NDArray[np.float32]:

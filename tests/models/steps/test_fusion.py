@@ -140,7 +140,7 @@ def test_a_foreground_takes_the_grain_that_was_not_shown_and_no_more_light() -> 
     shown = cv2.resize(square, (16, 16), interpolation=cv2.INTER_AREA)
     flat = np.full((64, 64, 3), 0.1, np.float32)
 
-    painted = carry_grain(flat, square, shown)
+    painted = carry_grain(flat, square, shown, np.ones((64, 64), bool))
 
     inner = painted[8:-8, 8:-8]
     gaps = np.abs(np.diff(inner[..., 0], axis=0)).mean()
@@ -148,12 +148,25 @@ def test_a_foreground_takes_the_grain_that_was_not_shown_and_no_more_light() -> 
     assert inner.mean() == pytest.approx(0.1, abs=0.01)
 
 
+def test_grain_is_carried_no_farther_than_a_masks_box() -> None:
+    square, mask = grained(64), np.zeros((64, 64), bool)
+    shown = cv2.resize(square, (16, 16), interpolation=cv2.INTER_AREA)
+    mask[20:30, 10:40] = True
+    flat = np.full((64, 64, 3), 0.1, np.float32)
+
+    painted = carry_grain(flat, square, shown, mask)
+
+    changed = np.argwhere((painted != flat).any(axis=2))
+    assert changed.min(0).tolist() == [20, 10]
+    assert changed.max(0).tolist() == [29, 39]
+
+
 def test_what_was_shown_at_its_own_size_keeps_its_foreground() -> None:
     square = grained(16)
     foreground = np.random.default_rng(0).random((16, 16, 3), np.float32)
 
-    assert carry_grain(foreground, square, square) is foreground
-    assert carry_grain(foreground, square, grained(32)) is foreground
+    for shown in (square, grained(32)):
+        assert carry_grain(foreground, square, shown, np.ones((16, 16), bool)) is foreground
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])

@@ -26,7 +26,7 @@ def only(source: SiteSource, image: np.ndarray, labels: np.ndarray) -> SiteSourc
 
 
 def filling(label: int, level: float, light: float) -> Filling:
-    return Filling(label, torch.ones(1, 1, 8, 8), torch.full((3, 8, 8), level), light)
+    return Filling(label, torch.full((3, 8, 8), level), torch.ones(1, 16, 16), level, light)
 
 
 def test_a_filling_is_the_log_ratio_of_the_defects_light_to_that_around(source):

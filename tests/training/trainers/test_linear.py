@@ -2,9 +2,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from models.errors import ParameterInvalid
+from tests.training.specks import HW
+from training.data import Record
 from training.recipes import DownstreamRecipe, Schedule
 from training.trainers.lessons import Lesson
 from training.trainers.linear import LinearSegmenter, teach_linear
@@ -60,5 +64,20 @@ def test_its_encoder_stays_as_it_was(taught):
 def test_crops_without_a_defect_teach_nothing(lesson):
     normal = replace(lesson, defects=lesson.normals)
 
-    with pytest.raises(ValueError, match="no crop shows"):
+    with pytest.raises(ParameterInvalid, match="no crop shows"):
         teach_linear(LinearSegmenter(), normal, RECIPE, seed=0)
+
+
+def test_cracks_thinner_than_a_cell_are_learned_too(data):
+    cracked = []
+    for number, record in enumerate(data.train_normals):
+        image, labels = record.image.copy(), np.zeros(HW, np.uint8)
+        image[20:80, 30 + 7 * number], labels[20:80, 30 + 7 * number] = 20, 1
+        cracked.append(Record(f"crack{number}", record.group, image, labels))
+    segmenter = LinearSegmenter()
+
+    teach_linear(
+        segmenter, Lesson(cracked, data.train_normals, (), is_augmented=False), RECIPE, seed=0
+    )
+
+    assert PictureJudge(cracked, 1.0)(segmenter).figures["picture_ap"] > 0.15

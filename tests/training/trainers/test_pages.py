@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -94,3 +95,46 @@ def test_a_defect_that_fills_two_pages_is_another_shape_on_the_second(source):
     share = ((first > 0) & (second > 0)).sum() / ((first > 0) | (second > 0)).sum()
     assert 0.5 < share < 1.0
     assert not torch.equal(first, other)
+
+
+def one_defect(source: SiteSource, labels: np.ndarray, *, shown_px: int) -> SiteSource:
+    """The source with one picture of one defect."""
+    image = np.full((*labels.shape, 3), 160, np.uint8)
+    return replace(
+        source, defects=(Record("one", "g", image, labels.astype(np.uint8)),), shown_px=shown_px
+    )
+
+
+def test_a_crack_too_thin_to_be_shown_still_hangs_together(source):
+    labels = np.zeros((1000, 1000))
+    labels[100:900, 500:503] = 1
+    cracked = one_defect(source, labels, shown_px=128)
+
+    ((shape,), *deformed), _ = shape_pages(cracked, [(0, 0)] * 4)
+
+    for page in (shape, *(other for (other,) in deformed)):
+        inside = (page.numpy() > 0).astype(np.uint8)
+        count, _, stats, _ = cv2.connectedComponentsWithStats(inside, connectivity=4)
+        assert stats[1:, cv2.CC_STAT_HEIGHT].max() > 60
+        assert count <= 3
+
+
+def test_the_scale_of_a_page_knows_that_no_square_is_larger_than_its_picture(source):
+    labels = np.zeros((260, 260))
+    labels[20:240, 100:140] = 1
+
+    scales = scales_of(one_defect(source, labels, shown_px=128), [(0, 0)])
+
+    assert scales.tolist() == pytest.approx([np.log2(260 / 128)])
+
+
+def test_a_speck_in_a_corner_is_never_turned_out_of_its_page(source):
+    labels = np.zeros((96, 128))
+    labels[:3, :3] = 1
+    speck = one_defect(source, labels, shown_px=128)
+
+    shapes, _ = shape_pages(speck, [(0, 0)] * 40)
+
+    areas = (shapes > 0).sum((1, 2, 3))
+    assert areas.min() > 0.4 * areas[0]
+    assert areas.max() < 3 * areas[0]
