@@ -30,8 +30,9 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def leave_out(recipe: Recipe, parts: Iterable[str]) -> Recipe:
-    """The recipe without these PARTS."""
+    """The recipe without these PARTS; its name says so, also in what is sealed."""
     for part in parts:
-        for stage, nothing in PARTS[part].items():
-            recipe = replace(recipe, **{stage: replace(getattr(recipe, stage), **nothing)})
+        for stage, changes in PARTS[part].items():
+            recipe = replace(recipe, **{stage: replace(getattr(recipe, stage), **changes)})
+        recipe = replace(recipe, name=f"{recipe.name}-without-{part}")
     return recipe

@@ -25,11 +25,11 @@ ABOUT = "Annotated pictures to a bundle: import, fit, export, evaluate, seal; re
 Step = Callable[[argparse.Namespace], None]
 
 
-def build_parser(run: Mapping[str, Step]) -> argparse.ArgumentParser:
+def build_parser(functions: Mapping[str, Step]) -> argparse.ArgumentParser:
     """A parser whose answer says, as `step`, which of the named functions to run."""
     parser = argparse.ArgumentParser(prog="python -m training", description=ABOUT)
     steps = parser.add_subparsers(required=True)
-    step = _add(steps, "import", run)
+    step = _add(steps, "import", functions)
     step.add_argument("--data", type=Path, required=True)
     step.add_argument("--product", type=_product, required=True)
     step.add_argument("--run", type=Path, required=True)
@@ -40,16 +40,16 @@ def build_parser(run: Mapping[str, Step]) -> argparse.ArgumentParser:
     step.add_argument("--without", nargs="+", choices=PARTS, help="leave out parts of generators")
     step.add_argument("--licence", default="not stated")
     step.add_argument("--citation", default="not stated")
-    step = _add(steps, "fit", run)
+    step = _add(steps, "fit", functions)
     step.add_argument("--run", type=Path, required=True)
     step.add_argument("--only", nargs="+", choices=STAGES, default=STAGES)
     step.add_argument("--start-from", type=Path, help="a bundle whose generators to start from")
     step.add_argument("--accelerator", default="auto")
     step.add_argument("--devices", type=int, default=1)
     step.add_argument("--precision", default="32-true")
-    step = _add(steps, "export", run)
+    step = _add(steps, "export", functions)
     step.add_argument("--run", type=Path, required=True)
-    step = _add(steps, "evaluate", run)
+    step = _add(steps, "evaluate", functions)
     step.add_argument("--run", type=Path, required=True)
     step.add_argument("--bundle", type=Path, help="a sealed bundle's folder; else the run's draft")
     step.add_argument(
@@ -62,11 +62,11 @@ def build_parser(run: Mapping[str, Step]) -> argparse.ArgumentParser:
     step.add_argument("--seeds", type=int, default=3, help="how often each arm is taught")
     step.add_argument("--segmenter", choices=SEGMENTERS, default="unet", help="what is taught")
     step.add_argument("--precision", default="32-true")
-    step = _add(steps, "seal", run)
+    step = _add(steps, "seal", functions)
     step.add_argument("--run", type=Path, required=True)
     step.add_argument("--to", type=Path, required=True)
     step.add_argument("--version", help="the product's next whole number unless named")
-    step = _add(steps, "report", run)
+    step = _add(steps, "report", functions)
     step.add_argument("--run", type=Path, required=True)
     step.add_argument("--bundle", type=Path, help="a sealed bundle's folder; else the run's own")
     step.add_argument("--out", type=Path, help="report.html in the run's folder unless named")
@@ -75,10 +75,12 @@ def build_parser(run: Mapping[str, Step]) -> argparse.ArgumentParser:
 
 
 def _add(
-    steps: argparse._SubParsersAction[argparse.ArgumentParser], name: str, run: Mapping[str, Step]
+    steps: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    functions: Mapping[str, Step],
 ) -> argparse.ArgumentParser:
-    step = steps.add_parser(name, help=run[name].__doc__)
-    step.set_defaults(step=run[name])
+    step = steps.add_parser(name, help=functions[name].__doc__)
+    step.set_defaults(step=functions[name])
     return step
 
 

@@ -104,8 +104,8 @@ class DownstreamRecipe:
     """The segmenter that tells what pairs are worth: the same for every arm of the experiment.
 
     view: pictures are looked at this many times larger. zoom: range of classic augmentation.
-    segmenter: a U-Net that all of which learns, or one linear layer on frozen features; results of
-    each have a folder of their own.
+    segmenter: a U-Net, all of which learns, or one linear layer on frozen features. Results of each
+    have a folder of their own, so it is left out of what they are digested by.
     """
 
     schedule: Schedule = Schedule(

@@ -89,8 +89,8 @@ class SiteSource:
         flaw: its place among the label's flaws; any where it is not given. crop_scale: range of the
         square's side in longest sides of the defect; the source's own where it is not given.
         slack_share: how far off the middle it may lie, in shares of the room around it. least_px:
-        the square is shown at its own size, rounded up to cells of 4, but at this at least; at the
-        source's own where it is not given.
+        show the square at its own size, in steps of 4, and at this at least; without it, at the
+        source's.
         """
         index = int(rng.integers(len(self.flaws[label]))) if flaw is None else flaw
         record, found = self.flaws[label][index]
