@@ -123,10 +123,10 @@ def test_without_a_book_a_fixed_batch_is_rebuilt_better_and_better(data, judge, 
     off = {"image_weight": 0, "region_weight": 0, "texture_weight": 0}
     recipe = replace(RECIPE, schedule=fast, pages=0, **off)
 
-    told = take_steps(new_task(data, judge, recipe), fabric, steps=40, fixed=True)
+    told = take_steps(new_task(data, judge, recipe), fabric, steps=60, fixed=True)
 
     gaps = [float(losses["reconstruction"]) for losses in told]
-    assert gaps[-1] < 0.85 * gaps[0]
+    assert gaps[-1] < 0.75 * gaps[0]
 
 
 @pytest.mark.parametrize("name", NAMES)
