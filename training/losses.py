@@ -35,17 +35,19 @@ def offset_loss(offsets: Tensor, target: Tensor, is_centre: Tensor) -> Tensor:
     return gap.sum() / is_centre.sum().clamp(min=1)
 
 
-def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def dice_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """1 - soft Dice of defect against background, over the batch.
 
-        L = 1 - (2 Σ p t + 1) / (Σ p + Σ t + 1),   p = 1 - softmax(background)
+        L = 1 - (2 Σ w p t + 1) / (Σ w p + Σ w t + 1),   p = 1 - softmax(background)
 
-    Shapes: logits (B, 1 + K, H, W); labels (B, H, W) int64, 0 the background.
+    Shapes: logits (B, 1 + K, H, W); labels (B, H, W) int64, 0 the background; weights w (B, H, W),
+            1 where there are none.
     Source: "V-Net", Milletari et al. 2016 (arXiv:1606.04797), with the sums unsquared.
     """
     p = 1 - logits.softmax(1)[:, 0]
     t = (labels > 0).float()
-    return 1 - (2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1)
+    w = torch.ones_like(t) if weights is None else weights
+    return 1 - (2 * (w * p * t).sum() + 1) / ((w * p).sum() + (w * t).sum() + 1)
 
 
 def critic_hinge_loss(real: Tensor, fake: Tensor) -> Tensor:

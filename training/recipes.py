@@ -43,15 +43,24 @@ class LocatorRecipe:
 
 @dataclass(frozen=True)
 class SegmenterRecipe:
-    """The segmenter and its crops; a crop's side of 0 is chosen from the data."""
+    """The segmenter and its crops; a crop's side of 0 is chosen from the data.
+
+    square_px: side of what it learns from; 0 is a crop's. zoom: how much smaller or larger than
+    real the defects there are. balance: how much more often rare sizes and parts are drawn than
+    their number says; region_balance: how much more a small defect's pixels weigh. 0 is neither.
+    """
 
     schedule: Schedule
     side_px: int
     crop_size_px: int
+    square_px: int = 0
     decoder: Literal["DeepLabV3Plus", "DeepLabV3"] = "DeepLabV3Plus"
     peaks: int = 5
-    jitter_share: float = 0.15
+    jitter_share: float = 0.2
     empty_share: float = 0.4
+    zoom: tuple[float, float] = (0.5, 1.6)
+    balance: float = 0.5
+    region_balance: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -150,9 +159,10 @@ def ball_screw() -> Recipe:
             side_px=448,
         ),
         segmenter=SegmenterRecipe(
-            Schedule(steps=600, batch=8, learning_rate=4e-4, validate_every=200),
+            Schedule(steps=1800, batch=8, learning_rate=6e-4, validate_every=300),
             side_px=256,
             crop_size_px=256,
+            square_px=192,
         ),
         mask_generator=MaskGeneratorRecipe(
             Schedule(steps=300, batch=8, learning_rate=5e-5, validate_every=100, ema_decay=0.99)
@@ -177,7 +187,7 @@ def brushed_plate() -> Recipe:
             side_px=384,
         ),
         segmenter=SegmenterRecipe(
-            Schedule(steps=900, batch=8, learning_rate=4e-4, validate_every=300),
+            Schedule(steps=1800, batch=8, learning_rate=6e-4, validate_every=300),
             side_px=128,
             crop_size_px=128,
         ),
@@ -192,7 +202,7 @@ def standard() -> Recipe:
     return replace(
         recipe,
         name="standard",
-        segmenter=replace(recipe.segmenter, side_px=0, crop_size_px=0),
+        segmenter=replace(recipe.segmenter, side_px=0, crop_size_px=0, square_px=0),
         object_rule=ObjectRule(threshold="otsu"),
         downstream=DownstreamRecipe(),
     )

@@ -59,6 +59,14 @@ def test_dice_of_even_odds_on_two_pixels():
     assert loss.item() == pytest.approx(1 - (2 * 0.5 + 1) / (1.0 + 1 + 1))
 
 
+def test_dice_counts_a_pixel_as_often_as_it_weighs():
+    logits, labels = torch.zeros(1, 2, 1, 2), torch.tensor([[[1, 0]]])
+
+    loss = dice_loss(logits, labels, torch.tensor([[[3.0, 1.0]]]))
+
+    assert loss.item() == pytest.approx(1 - (2 * 1.5 + 1) / (2.0 + 3 + 1))
+
+
 def test_dice_takes_all_labels_together_and_is_none_where_all_is_right():
     logits = torch.tensor([-50.0, 50.0, -50.0]).reshape(1, 3, 1, 1)
 

@@ -27,7 +27,8 @@ from training.trainers.defect_task import DefectTask
 from training.trainers.judges import DefectJudge, MaskJudge
 from training.trainers.loop import Task, run_loop
 from training.trainers.mask_task import MaskTask
-from training.trainers.supervised import LocatorTask, SegmenterTask, torch_locator
+from training.trainers.segmenter_task import SegmenterTask
+from training.trainers.supervised import LocatorTask, torch_locator
 
 FEW_SHOTS = 10
 """Up to so many training pictures with a defect, nothing else with one is looked at."""

@@ -1,14 +1,11 @@
-"""Locator and segmenter: what they learn from, and what they are chosen by."""
+"""The locator: what it learns from, and what it is chosen by."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -17,18 +14,17 @@ from torch.optim import AdamW, Optimizer
 from models.arrays import RgbImage
 from models.detection import predict_field
 from models.graphs import Locator
-from models.steps.crops import cut_crop, resize_crop, window_around
-from models.steps.heatmap import Peak, cell_of, draw_peaks
+from models.steps.crops import window_around
+from models.steps.heatmap import cell_of, draw_peaks
 from models.steps.outlines import bridge_diagonals, find_regions
 from training.augment import LabelMap, defocus, flip, relight, zoom
-from training.data import Dataset, Record, crop_radius_px
-from training.losses import dice_loss, heatmap_focal_loss, offset_loss
-from training.metrics import image_auroc, is_covered, pixel_average_precision, pixel_dice
+from training.data import Dataset, crop_radius_px
+from training.losses import heatmap_focal_loss, offset_loss
+from training.metrics import image_auroc, is_covered
 from training.networks.locators import Lite0Locator, PlainLocator
-from training.networks.segmenters import Segmenter
-from training.recipes import Recipe, SegmenterRecipe
+from training.recipes import Recipe
 from training.trainers.loop import Batch, Judgement
-from training.trainers.sheets import field_sheet, mask_sheet
+from training.trainers.sheets import field_sheet
 
 
 class LocatorTask:
@@ -40,7 +36,7 @@ class LocatorTask:
         self.data, self.recipe, self.crop_px = data, recipe.locator, recipe.segmenter.crop_size_px
         self.stride_px, self.multiple_px = network.stride_px, network.multiple_px
         self.networks: dict[str, nn.Module] = {self.name: network}
-        self.optimizers = _adamw(network, recipe.locator.schedule.learning_rate)
+        self.optimizers = new_adamw(network, recipe.locator.schedule.learning_rate)
 
     def draw_batch(self, rng: np.random.Generator) -> Batch:
         """Squares around defects and anywhere else, with their heatmaps and offsets."""
@@ -105,109 +101,6 @@ class LocatorTask:
         return defocus(relight(image, rng), rng), labels
 
 
-class SegmenterTask:
-    """Crops around the locator's own peaks: off-centre ones and empty ones among them."""
-
-    name = product = "segmenter"
-
-    def __init__(
-        self,
-        network: Segmenter,
-        data: Dataset,
-        recipe: SegmenterRecipe,
-        peaks: Callable[[RgbImage], list[Peak]],
-    ) -> None:
-        self.data, self.recipe = data, recipe
-        self.networks: dict[str, nn.Module] = {self.name: network}
-        self.optimizers = _adamw(network, recipe.schedule.learning_rate)
-        self.hits, self.misses = part_places(data.train, peaks, recipe.crop_size_px)
-        val_hits, val_misses = part_places(data.val, peaks, recipe.crop_size_px)
-        self.val_places = val_hits + val_misses[: 2 * len(val_hits)]
-
-    def draw_batch(self, rng: np.random.Generator) -> Batch:
-        """Crops around predicted peaks, moved, zoomed and relit, with their label maps."""
-        drawn = [self._draw_crop(rng) for _ in range(self.recipe.schedule.batch)]
-        return {
-            "image": torch.from_numpy(np.stack([image for image, _ in drawn])),
-            "labels": torch.from_numpy(np.stack([labels for _, labels in drawn]).astype(np.int64)),
-        }
-
-    def take_step(self, batch: Batch, fabric: Fabric) -> dict[str, Tensor]:
-        """One step on cross-entropy and Dice."""
-        network, optimizer = self.networks[self.name].train(), self.optimizers["adamw"]
-        logits = network(batch["image"]).float()
-        entropy = F.cross_entropy(logits, batch["labels"])
-        dice = dice_loss(logits, batch["labels"])
-        optimizer.zero_grad()
-        fabric.backward(entropy + dice)
-        optimizer.step()
-        return {"entropy": entropy.detach(), "dice": dice.detach()}
-
-    def judge(self, network: nn.Module) -> Judgement:
-        """Pixel AP and Dice on crops around the predicted peaks of the validation pictures."""
-        device = next(network.parameters()).device
-        scores, truths, crops = [], [], []
-        for place in self.val_places:
-            image, labels = place.cut(self.recipe.crop_size_px, self.recipe.side_px)
-            logits = network(torch.from_numpy(image[None]).to(device)).float()
-            scores.append(1 - logits.softmax(1)[0, 0].cpu().numpy())
-            truths.append(labels > 0)
-            crops.append(image)
-        figures = {
-            "pixel_ap": pixel_average_precision(np.stack(scores), np.stack(truths)),
-            "pixel_dice": pixel_dice(np.stack(scores) >= 0.5, np.stack(truths)),
-        }
-        sheet = mask_sheet(crops[:24], scores[:24], truths[:24])
-        return Judgement(figures["pixel_ap"] + figures["pixel_dice"], figures, sheet)
-
-    def _draw_crop(self, rng: np.random.Generator) -> tuple[RgbImage, LabelMap]:
-        is_empty = bool(self.misses) and rng.random() < self.recipe.empty_share
-        pool = self.misses if is_empty else self.hits
-        place = pool[rng.integers(len(pool))]
-        crop_px, side_px = self.recipe.crop_size_px, self.recipe.side_px
-        moved = rng.normal(0.0, self.recipe.jitter_share * crop_px, 2)
-        centre = (place.center_xy[0] + moved[0], place.center_xy[1] + moved[1])
-        factor = side_px / crop_px * np.exp(rng.uniform(np.log(0.8), np.log(1.25)))
-        record = place.record
-        image, labels = flip(*zoom(record.image, record.labels, centre, side_px, factor), rng)
-        return defocus(relight(image, rng), rng), labels
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a locator sends the segmenter."""
-
-    record: Record
-    center_xy: tuple[float, float]
-
-    def cut(self, crop_px: int, side_px: int) -> tuple[RgbImage, LabelMap]:
-        """The crop as the service would cut it, with its truth."""
-        window = window_around(self.center_xy, crop_px, self.record.image.shape[:2])
-        labels = cut_crop(self.record.labels, window)
-        size = (side_px, side_px)
-        truth = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
-        return resize_crop(cut_crop(self.record.image, window), side_px), np.asarray(truth)
-
-
-def part_places(
-    records: tuple[Record, ...], peaks: Callable[[RgbImage], list[Peak]], crop_px: int
-) -> tuple[list[Place], list[Place]]:
-    """The predicted peaks whose crops show a defect, and those whose crops are empty.
-
-    Every defect's own centre is among the first too, so that a miss of the locator on a training
-    picture does not keep it from the segmenter.
-    """
-    hits: list[Place] = []
-    misses: list[Place] = []
-    for record in records:
-        places = [Place(record, (p.x, p.y)) for p in peaks(record.image)]
-        places += [Place(record, flaw.region.centroid_xy) for flaw in record.flaws]
-        for place in places:
-            _, labels = place.cut(crop_px, crop_px)
-            (hits if labels.any() else misses).append(place)
-    return hits, misses
-
-
 def torch_locator(network: nn.Module, stride_px: int, multiple_px: int) -> Locator:
     """A torch network behind the seam's interface, so that training meets the service's peaks."""
     device = next(network.parameters()).device
@@ -240,7 +133,8 @@ def draw_centres(labels: LabelMap, stride_px: int, *, sigma_share: float) -> Cen
     return Centres(draw_peaks(points, sigmas_px, hw, stride_px)[None], offsets)
 
 
-def _adamw(network: nn.Module, learning_rate: float) -> dict[str, Optimizer]:
+def new_adamw(network: nn.Module, learning_rate: float) -> dict[str, Optimizer]:
+    """AdamW with the rate that a schedule begins from."""
     optimizer = AdamW(network.parameters(), lr=learning_rate, weight_decay=0.01)
     for group in optimizer.param_groups:
         group["initial_lr"] = learning_rate
