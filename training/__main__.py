@@ -1,4 +1,4 @@
-"""python -m training {import,fit,export,evaluate,seal,report}: annotated pictures to a bundle."""
+"""python -m training: annotated pictures to a bundle, step by step; see `arguments`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ from training.evaluation import (
     evaluate_synthesis,
     with_calibration,
 )
-from training.importers import Sample, import_folder
+from training.importers import import_folders, list_pictures
+from training.markings import Sample
+from training.proposals import propose
 from training.recipes import RECIPES, Recipe, named_recipe, standard
 from training.report import (
     compare_arms,
@@ -83,7 +85,7 @@ def import_data(arguments: argparse.Namespace) -> None:
     about = {
         "product": arguments.product,
         "recipe": name,
-        "data": arguments.data.resolve().name,
+        "data": ", ".join(folder.resolve().name for folder in arguments.data),
         "licence": arguments.licence,
         "citation": arguments.citation,
         "largest_defect_px": float(defect_sides_px(data.train).max()),
@@ -168,9 +170,19 @@ def report(arguments: argparse.Namespace) -> None:
     print(f"wrote {file}")
 
 
+def propose_crops(arguments: argparse.Namespace) -> None:
+    """Write the crops of a folder of pictures with LabelMe files, to be annotated and imported."""
+    bundle, samples = open_bundle(arguments.bundle), list_pictures(arguments.pictures)
+    detector = bundle.detector.with_params(n=arguments.n, min_confidence=0.0)
+    written = propose(samples, detector, arguments.to, has_outlines=arguments.outlines)
+    print(f"wrote {written} crops of {len(samples)} pictures to {arguments.to}")
+
+
 def _choose_samples(arguments: argparse.Namespace, recipe: Recipe) -> list[Sample]:
     """All pictures of the folder, or those that --labels and --shots leave."""
-    samples = import_folder(arguments.data)
+    samples, left_out = import_folders(arguments.data)
+    if left_out:
+        print(f"left out, for crops that nobody looked at: {len(left_out)} pictures")
     if arguments.labels:
         samples = keep_labels(samples, arguments.labels.split(","))
     if arguments.shots is None:
@@ -239,6 +251,7 @@ STEPS: dict[str, Step] = {
     "evaluate": evaluate,
     "seal": seal,
     "report": report,
+    "propose": propose_crops,
 }
 
 

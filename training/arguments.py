@@ -20,7 +20,8 @@ SAMPLES = 200
 PICTURES = 128
 """Of each arm, where arms are compared."""
 
-ABOUT = "Annotated pictures to a bundle: import, fit, export, evaluate, seal; report at any time."
+ABOUT = """Annotated pictures to a bundle: import, fit, export, evaluate, seal; report at any time;
+propose what to annotate next."""
 
 Step = Callable[[argparse.Namespace], None]
 
@@ -30,7 +31,7 @@ def build_parser(functions: Mapping[str, Step]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=ABOUT)
     steps = parser.add_subparsers(required=True)
     step = _add(steps, "import", functions)
-    step.add_argument("--data", type=Path, required=True)
+    step.add_argument("--data", type=Path, nargs="+", required=True)
     step.add_argument("--product", type=_product, required=True)
     step.add_argument("--run", type=Path, required=True)
     step.add_argument("--recipe", choices=sorted(RECIPES))
@@ -71,6 +72,12 @@ def build_parser(functions: Mapping[str, Step]) -> argparse.ArgumentParser:
     step.add_argument("--bundle", type=Path, help="a sealed bundle's folder; else the run's own")
     step.add_argument("--out", type=Path, help="report.html in the run's folder unless named")
     step.add_argument("--samples", type=int, default=PICTURES, help="pictures of each arm")
+    step = _add(steps, "propose", functions)
+    step.add_argument("--bundle", type=Path, required=True, help="a sealed bundle's folder")
+    step.add_argument("--from", type=Path, required=True, dest="pictures", help="their folder")
+    step.add_argument("--to", type=Path, required=True, help="a new folder")
+    step.add_argument("--n", type=int, help="crops of each picture; the bundle's unless named")
+    step.add_argument("--outlines", action="store_true", help="draw what the segmenter found")
     return parser
 
 

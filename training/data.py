@@ -19,7 +19,7 @@ from models.steps.outlines import Region, bridge_diagonals, find_regions
 from models.steps.pictures import Picture, PictureLimits, decode_picture, encode_png
 from training.annotations import AnnotationMalformed
 from training.augment import LabelMap
-from training.importers import Sample
+from training.markings import Sample
 
 LIMITS = PictureLimits()
 

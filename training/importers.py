@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,15 @@ from numpy.typing import NDArray
 
 from models.arrays import Mask
 from models.errors import InputError
-from models.steps.outlines import Polygon, fill_polygon
 from models.steps.pictures import PictureLimits, decode_picture
-from training.annotations import (
-    AnnotationMalformed,
-    finite_points,
-    label_of,
-    load_json,
-    need,
-    whole_numbers,
+from training.annotations import AnnotationMalformed, label_of, load_json, need
+from training.markings import Marking, Sample, read_coco_shape, read_labelme_shapes
+from training.proposals import (
+    LOOKED_AT,
+    Proposal,
+    holds_proposals,
+    place_proposals,
+    read_proposals,
 )
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
@@ -33,25 +32,32 @@ RIM_SHARE = 0.01
 LIMITS = PictureLimits()
 
 
-@dataclass(frozen=True)
-class Marking:
-    """One annotated defect (or all of one label): a label and the way to its mask.
+def import_folders(folders: Sequence[Path]) -> tuple[list[Sample], list[Path]]:
+    """The samples of folders of any layout, and the pictures that had to be left out of them.
 
-    draw: (height, width) of the picture -> its mask.
+    The crops of a folder that `proposals.propose` wrote are placed on their pictures, which may be
+    in another of the folders or in none. Errors: AnnotationMalformed with the file and the field.
     """
+    samples: list[Sample] = []
+    proposals: list[Proposal] = []
+    for folder in folders:
+        if folder.is_dir() and holds_proposals(folder):
+            proposals += read_proposals(folder)
+        else:
+            samples += _new_ones(import_folder(folder), samples, folder)
+    placed, left_out = place_proposals(samples, proposals)
+    if not placed:
+        reason = f"is not ticked for every crop of {left_out[0].name}, nor of any other picture"
+        raise AnnotationMalformed(folders[0], f"flags.{LOOKED_AT}", reason)
+    return placed, left_out
 
-    label: str
-    draw: Callable[[tuple[int, int]], Mask]
 
-
-@dataclass(frozen=True)
-class Sample:
-    """One picture and what is marked on it; `split` is empty where the data names none."""
-
-    image: Path
-    group: str
-    split: str = ""
-    markings: tuple[Marking, ...] = field(default=())
+def list_pictures(folder: Path) -> list[Sample]:
+    """The pictures of a folder or of its `images/`, unmarked, with their groups."""
+    images = _pictures(folder / "images" if (folder / "images").is_dir() else folder)
+    if not images:
+        raise AnnotationMalformed(folder, "pictures", "there are none")
+    return _with_groups([Sample(image, group=image.stem) for image in images], folder)
 
 
 def import_folder(folder: Path) -> list[Sample]:
@@ -85,7 +91,7 @@ def read_labelme(folder: Path, *, labels: Path) -> list[Sample]:
     images = _pictures(folder / "images" if (folder / "images").is_dir() else folder)
     files = sorted(labels.glob("*.json"))
     _require_pictures(files, images)
-    markings = {file.stem: tuple(_labelme_markings(file)) for file in files}
+    markings = {file.stem: tuple(read_labelme_shapes(file)) for file in files}
     return [Sample(i, group=i.stem, markings=markings.get(i.stem, ())) for i in images]
 
 
@@ -102,7 +108,7 @@ def read_coco(file: Path) -> list[Sample]:
         category = need(annotation, "category_id", int, file, where)
         if category not in categories:
             raise AnnotationMalformed(file, f"{where}.category_id", f"{category} is not listed")
-        draw = _coco_shape(annotation.get("segmentation"), file, f"{where}.segmentation")
+        draw = read_coco_shape(annotation.get("segmentation"), file, f"{where}.segmentation")
         image_id = need(annotation, "image_id", int, file, where)
         label = label_of(categories[category], file, "categories.name")
         markings.setdefault(image_id, []).append(Marking(label, draw))
@@ -179,63 +185,19 @@ def _require_two_levels(grey: NDArray[Any], file: Path) -> None:
         raise AnnotationMalformed(file, "mask", "has levels between black and white: one a label")
 
 
+def _new_ones(samples: list[Sample], known: list[Sample], folder: Path) -> list[Sample]:
+    """The samples, none of which another folder may have given: it could be on both sides."""
+    files = {sample.image.resolve() for sample in known}
+    for sample in (s for s in samples if s.image.resolve() in files):
+        raise AnnotationMalformed(folder, "pictures", f"{sample.image.name} is given twice")
+    return samples
+
+
 def _require_pictures(annotations: list[Path], images: list[Path]) -> None:
     """Refuse an annotation whose picture is missing: it would be lost without a word."""
     stems = {image.stem for image in images}
     for file in (f for f in annotations if f.stem not in stems):
         raise AnnotationMalformed(file, "picture", "there is none of this name")
-
-
-def _labelme_markings(file: Path) -> Iterator[Marking]:
-    for index, shape in enumerate(need(load_json(file), "shapes", list, file, "")):
-        where = f"shapes[{index}]"
-        label = need(shape, "label", str, file, where)
-        points = finite_points(need(shape, "points", list, file, where), file, f"{where}.points")
-        kind = shape.get("shape_type", "polygon")
-        if kind == "rectangle" and len(points) == 2:
-            points = np.column_stack([points[[0, 1, 1, 0], 0], points[[0, 0, 1, 1], 1]])
-        elif kind != "polygon" or len(points) < 3:
-            raise AnnotationMalformed(file, f"{where}.shape_type", f"{kind} encloses no area")
-        yield Marking(label_of(label, file, f"{where}.label"), _polygons_drawer([points]))
-
-
-def _coco_shape(shape: Any, file: Path, where: str) -> Callable[[tuple[int, int]], Mask]:
-    if isinstance(shape, list) and shape and all(isinstance(ring, list) for ring in shape):
-        if any(len(ring) < 6 or len(ring) % 2 for ring in shape):
-            raise AnnotationMalformed(file, where, "a ring needs three x, y pairs")
-        pairs = [[ring[i : i + 2] for i in range(0, len(ring), 2)] for ring in shape]
-        return _polygons_drawer([finite_points(ring, file, where) for ring in pairs])
-    if isinstance(shape, dict) and isinstance(shape.get("counts"), list):
-        return _runs_drawer(shape, file, where)
-    raise AnnotationMalformed(file, where, "is neither polygons nor uncompressed RLE")
-
-
-def _runs_drawer(shape: Any, file: Path, where: str) -> Callable[[tuple[int, int]], Mask]:
-    """Runs of unset and set pixels in turn, down the columns."""
-    counts = whole_numbers(shape["counts"], file, f"{where}.counts")
-    size = whole_numbers(need(shape, "size", list, file, where), file, f"{where}.size")
-    if len(size) != 2 or sum(counts) != size[0] * size[1]:
-        raise AnnotationMalformed(file, f"{where}.counts", "do not sum to height times width")
-
-    def draw(hw: tuple[int, int]) -> Mask:
-        if tuple(size) != hw:
-            raise AnnotationMalformed(file, f"{where}.size", f"is not the picture's {hw}")
-        values = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
-        return values.reshape(hw[1], hw[0]).T
-
-    return draw
-
-
-def _polygons_drawer(polygons: list[NDArray[np.float64]]) -> Callable[[tuple[int, int]], Mask]:
-    """Pixels whose centre (at +0.5) one of the polygons encloses."""
-
-    def draw(hw: tuple[int, int]) -> Mask:
-        canvas = np.zeros(hw, bool)
-        for polygon in polygons:
-            canvas |= fill_polygon(Polygon(polygon), hw)
-        return canvas
-
-    return draw
 
 
 def _with_groups(samples: list[Sample], folder: Path) -> list[Sample]:

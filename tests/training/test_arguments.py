@@ -12,7 +12,7 @@ def note(_: argparse.Namespace) -> None:
     """A step."""
 
 
-NAMES = ("import", "fit", "export", "evaluate", "seal", "report")
+NAMES = ("import", "fit", "export", "evaluate", "seal", "report", "propose")
 
 
 def parse(*given: str) -> argparse.Namespace:
@@ -39,3 +39,9 @@ def test_a_products_name_is_refused_before_anything_is_read(capsys):
         parse("import", "--data", "d", "--run", "r", "--product", "My Part")
 
     assert "--product" in capsys.readouterr().err
+
+
+def test_pictures_may_come_from_several_folders():
+    parsed = parse("import", "--data", "d", "proposed", "--run", "r", "--product", "p")
+
+    assert parsed.data == [Path("d"), Path("proposed")]

@@ -23,7 +23,8 @@ from training.data import (
     split_samples,
     store_samples,
 )
-from training.importers import Marking, Sample, import_folder
+from training.importers import import_folder
+from training.markings import Marking, Sample
 
 
 def test_what_is_stored_is_loaded_again(mask_folder, tmp_path, data):

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.bundle import digest_of
 from models.steps.pictures import encode_png
 from training.annotations import AnnotationMalformed
-from training.importers import Sample, import_folder
+from training.importers import import_folder, import_folders, list_pictures
+from training.markings import Sample
 
 HW = (8, 10)
 SQUARE = [[2.0, 2.0], [5.0, 2.0], [5.0, 5.0], [2.0, 5.0]]
@@ -348,3 +350,69 @@ def test_every_kind_of_magnetic_tile_is_imported_by_its_name(magnetic_tile_folde
     assert len(samples) == 1028
     counts = {"blowhole": 98, "break": 65, "crack": 46, "fray": 26, "uneven": 80}
     assert pictures == {f"mt-{kind}": count for kind, count in counts.items()}
+
+
+def test_pictures_of_several_folders_are_read_together(tmp_path):
+    for name in ("one", "other"):
+        write_labelme(tmp_path / name, polygon(SQUARE))
+
+    samples, left_out = import_folders([tmp_path / "one", tmp_path / "other"])
+
+    assert [s.image.parent.parent.name for s in samples] == ["one", "other"]
+    assert left_out == []
+
+
+def test_a_picture_that_is_given_twice_is_refused(tmp_path):
+    write_labelme(tmp_path, polygon(SQUARE))
+
+    with pytest.raises(AnnotationMalformed, match=r"pictures: a\.png is given twice"):
+        import_folders([tmp_path, tmp_path])
+
+
+def test_pictures_are_listed_with_their_groups(tmp_path):
+    for name in ("a", "b"):
+        write_picture(tmp_path / f"{name}.png")
+    (tmp_path / "split.csv").write_text("image,group,split\na.png,7,\nb.png,8,val\n")
+
+    samples = list_pictures(tmp_path)
+
+    assert [(s.image.name, s.group, s.split) for s in samples] == [
+        ("a.png", "7", ""),
+        ("b.png", "8", "val"),
+    ]
+
+
+def test_a_folder_with_nothing_to_list_is_refused(tmp_path):
+    with pytest.raises(AnnotationMalformed, match="pictures: there are none"):
+        list_pictures(tmp_path)
+
+
+def write_proposal(folder: Path, picture: Path, *, is_looked_at: bool) -> None:
+    folder.mkdir()
+    origin = {"picture": f"../{picture.name}", "sha256": digest_of(picture), "size": [10, 8]}
+    about = {
+        "flags": {"looked_at": is_looked_at},
+        "shapes": [],
+        "imageWidth": 8,
+        "imageHeight": 8,
+        "origin": {**origin, "group": "7", "split": "", "box": [1, 0, 8, 8]},
+    }
+    (folder / "a-1.json").write_text(json.dumps(about))
+
+
+def test_crops_that_came_back_bring_their_pictures(tmp_path):
+    write_picture(tmp_path / "a.png")
+    write_proposal(tmp_path / "proposed", tmp_path / "a.png", is_looked_at=True)
+
+    ((sample,), left_out) = import_folders([tmp_path / "proposed"])
+
+    assert sample.image.resolve() == (tmp_path / "a.png").resolve()
+    assert (sample.group, sample.markings, left_out) == ("7", (), [])
+
+
+def test_crops_that_nobody_looked_at_are_no_data(tmp_path):
+    write_picture(tmp_path / "a.png")
+    write_proposal(tmp_path / "proposed", tmp_path / "a.png", is_looked_at=False)
+
+    with pytest.raises(AnnotationMalformed, match=r"looked_at: is not ticked .* of a\.png"):
+        import_folders([tmp_path / "proposed"])

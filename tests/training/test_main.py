@@ -251,3 +251,18 @@ def test_a_command_that_cannot_be_meant_is_refused_before_anything_is_done(capsy
     assert refusal.value.code == 2
     assert "usage" in capsys.readouterr().err
     assert not Path("r").exists()
+
+
+def test_crops_are_proposed_annotated_and_imported(tmp_path, mask_folder, capsys):
+    bundle, proposed = write_tiny_bundle(tmp_path / "bundles"), tmp_path / "proposed"
+    where = ["--from", str(mask_folder), "--to", str(proposed)]
+
+    assert main(["propose", "--bundle", str(bundle), *where, "--n", "1"]) == 0
+    for file in proposed.glob("*.json"):
+        file.write_text(file.read_text().replace('"looked_at": false', '"looked_at": true'))
+    about = ["--product", "speck", "--recipe", "trial", "--run", str(tmp_path / "run")]
+    assert main(["import", "--data", str(mask_folder), str(proposed), *about]) == 0
+
+    assert "wrote 27 crops of 27 pictures" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["data"] == "pictures, proposed"
+    assert len(load_dataset(tmp_path / "run").train) == 18
