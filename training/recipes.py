@@ -30,7 +30,12 @@ class Schedule:
 
 @dataclass(frozen=True)
 class LocatorRecipe:
-    """The keypoint model."""
+    """The keypoint model.
+
+    Of the squares it learns from, `defect_share` are around defects and `hard_share` around what it
+    took for a defect on `hard_pictures` training pictures, looked at with each validation. The rest
+    are anywhere.
+    """
 
     schedule: Schedule
     encoder: Literal["plain", "lite0"]
@@ -39,6 +44,8 @@ class LocatorRecipe:
     zoom: tuple[float, float] = (0.75, 1.3)
     sigma_share: float = 0.12
     offset_weight: float = 0.1
+    hard_share: float = 0.15
+    hard_pictures: int = 32
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -54,6 +54,26 @@ class Task(Protocol):
 
     def judge(self, network: nn.Module) -> Judgement:
         """Validate the averaged network, on validation pictures; in the first process alone."""
+
+
+class Stateful(Protocol):
+    """What a checkpoint keeps."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that changes while a task is trained."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """Go on from what `state_dict` told."""
+
+
+@runtime_checkable
+class Miner(Protocol):
+    """A task whose batches also depend on what its own average got wrong: see `mine`."""
+
+    hard: Stateful
+
+    def mine(self, network: nn.Module, rng: np.random.Generator) -> None:
+        """Renew `hard`, between two batches, with each validation; the same in every process."""
 
 
 class RunMixed(FlawsmithError):
@@ -104,8 +124,9 @@ class Progress:
         self.step, self.best_score = state["step"], state["best_score"]
         self.best, self.figures = state["best"], state["figures"]
 
-    def _parts(self) -> dict[str, nn.Module | Optimizer]:
-        return {"average": self.average, **self.task.networks, **self.task.optimizers}
+    def _parts(self) -> dict[str, Stateful]:
+        mined = {"hard": self.task.hard} if isinstance(self.task, Miner) else {}
+        return {"average": self.average, **self.task.networks, **self.task.optimizers, **mined}
 
 
 def run_loop(
@@ -132,6 +153,9 @@ def run_loop(
         losses = task.take_step(_on(fabric, batch), fabric)
         progress.average.update_parameters(_bare(task.networks[task.product]))
         progress.step += 1
+        if isinstance(task, Miner) and progress.step % schedule.validate_every == 0:
+            with torch.no_grad():
+                task.mine(progress.average.module.eval(), _mining_rng(seed, progress.step))
         if witness:
             witness.note(losses)
     if witness:
@@ -194,7 +218,10 @@ class Witness:
 def _batches(
     task: Task, schedule: Schedule, start: int, *, seed: int, rank: int
 ) -> Iterator[Batch]:
-    """The batches from a step on, each drawn while the step before is taken."""
+    """The batches from a step on, each drawn while the step before is taken.
+
+    But for the one after a validation: it may depend on what was mined there.
+    """
 
     def draw(step: int) -> Batch:
         return task.draw_batch(np.random.default_rng([seed, step, rank]))
@@ -203,9 +230,18 @@ def _batches(
         following = ahead.submit(draw, start)
         for step in range(start, schedule.steps):
             batch = following.result()
+            waits = (step + 1) % schedule.validate_every == 0
+            if waits:
+                yield batch
             if step + 1 < schedule.steps:
                 following = ahead.submit(draw, step + 1)
-            yield batch
+            if not waits:
+                yield batch
+
+
+def _mining_rng(seed: int, step: int) -> np.random.Generator:
+    """Another than any batch's, and the same in every process."""
+    return np.random.default_rng([seed, step, 0, 1])
 
 
 def _set_learning_rate(task: Task, schedule: Schedule, step: int) -> None:

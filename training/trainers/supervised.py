@@ -15,14 +15,15 @@ from models.arrays import RgbImage
 from models.detection import predict_field
 from models.graphs import Locator
 from models.steps.crops import window_around
-from models.steps.heatmap import cell_of, draw_peaks
+from models.steps.heatmap import Peak, cell_of, draw_peaks
 from models.steps.outlines import bridge_diagonals, find_regions
 from training.augment import LabelMap, defocus, flip, relight, zoom
-from training.data import Dataset, crop_radius_px
+from training.data import Dataset, Record, crop_radius_px
 from training.losses import heatmap_focal_loss, offset_loss
 from training.metrics import image_auroc, is_covered
 from training.networks.locators import Lite0Locator, PlainLocator
 from training.recipes import Recipe
+from training.trainers.hard_negatives import HardNegatives
 from training.trainers.loop import Batch, Judgement
 from training.trainers.sheets import field_sheet
 
@@ -35,6 +36,7 @@ class LocatorTask:
     def __init__(self, network: PlainLocator | Lite0Locator, data: Dataset, recipe: Recipe) -> None:
         self.data, self.recipe, self.crop_px = data, recipe.locator, recipe.segmenter.crop_size_px
         self.stride_px, self.multiple_px = network.stride_px, network.multiple_px
+        self.hard = HardNegatives(data.train)
         self.networks: dict[str, nn.Module] = {self.name: network}
         self.optimizers = new_adamw(network, recipe.locator.schedule.learning_rate)
 
@@ -86,19 +88,38 @@ class LocatorTask:
         figures = {"coverage_at_1": at_1, "coverage_at_5": at_5, "image_auroc": auroc}
         return Judgement(at_1 + at_5 + auroc, figures, field_sheet(self.data.val, fields))
 
+    def mine(self, network: nn.Module, rng: np.random.Generator) -> None:
+        """Find where the network is surest of a defect that is none, to show it more of that."""
+        locator = torch_locator(network, self.stride_px, self.multiple_px)
+        radius_px = crop_radius_px(self.crop_px, self.data)
+
+        def peaks(image: RgbImage) -> list[Peak]:
+            field = predict_field(image, locator)
+            return field.peaks(5, min_confidence=0.0, radius_px=radius_px)
+
+        self.hard.mine(peaks, self.recipe.hard_pictures, rng)
+
     def _draw_square(self, rng: np.random.Generator) -> tuple[RgbImage, LabelMap]:
-        near_defect = rng.random() < self.recipe.defect_share
-        pool = self.data.train_defects if near_defect else self.data.train
-        record = pool[rng.integers(len(pool))]
         side_px, factor = self.recipe.side_px, np.exp(rng.uniform(*np.log(self.recipe.zoom)))
-        height, width = record.image.shape[:2]
-        centre = (rng.uniform(0, width), rng.uniform(0, height))
-        if near_defect:
-            region = record.flaws[rng.integers(len(record.flaws))].region
-            reach = 0.45 * side_px / factor
-            centre = tuple(c + rng.uniform(-reach, reach) for c in region.centroid_xy)
+        record, centre = self._draw_place(rng, reach_px=0.45 * side_px / factor)
         image, labels = flip(*zoom(record.image, record.labels, centre, side_px, factor), rng)
         return defocus(relight(image, rng), rng), labels
+
+    def _draw_place(
+        self, rng: np.random.Generator, *, reach_px: float
+    ) -> tuple[Record, tuple[float, float]]:
+        """A picture and a point within reach of a defect, of a hard negative, or anywhere."""
+        asked, data, drawn = self.recipe, self.data, rng.random()
+        if drawn < asked.defect_share:
+            record = data.train_defects[rng.integers(len(data.train_defects))]
+            x, y = record.flaws[rng.integers(len(record.flaws))].region.centroid_xy
+        elif self.hard.places and drawn < asked.defect_share + asked.hard_share:
+            record, (x, y) = self.hard.draw(rng)
+        else:
+            record = data.train[rng.integers(len(data.train))]
+            height, width = record.image.shape[:2]
+            return record, (rng.uniform(0, width), rng.uniform(0, height))
+        return record, (x + rng.uniform(-reach_px, reach_px), y + rng.uniform(-reach_px, reach_px))
 
 
 def torch_locator(network: nn.Module, stride_px: int, multiple_px: int) -> Locator:

@@ -24,7 +24,7 @@ from training.networks.generators import MaskGenerator
 from training.networks.locators import build_locator
 from training.recipes import Schedule, trial
 from training.trainers.judges import MaskJudge
-from training.trainers.loop import Batch, Judgement, RunMixed, Task, run_loop
+from training.trainers.loop import Batch, Judgement, Miner, RunMixed, Task, run_loop
 from training.trainers.mask_task import MaskTask
 from training.trainers.supervised import LocatorTask
 
@@ -46,6 +46,8 @@ class Doomed:
         self.name, self.product = task.name, task.product
         self.networks, self.optimizers = task.networks, task.optimizers
         self.take_step, self.judge = task.take_step, task.judge
+        if isinstance(task, Miner):
+            self.hard, self.mine = task.hard, task.mine
 
     def draw_batch(self, rng: np.random.Generator) -> Batch:
         self.draws -= 1
@@ -85,10 +87,43 @@ class LineTask:
         return Judgement(score, {"weight": float(weight)}, np.zeros((8, 8, 3), np.uint8))
 
 
+class Tally:
+    """How often something was mined."""
+
+    def __init__(self) -> None:
+        self.mined = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"mined": self.mined}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.mined = state["mined"]
+
+
+class MiningTask(LineTask):
+    """Notes how much was mined before each batch, and what was seen with which chance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hard, self.at_batches, self.looks = Tally(), list[int](), list[tuple[float, float]]()
+
+    def draw_batch(self, rng: np.random.Generator) -> Batch:
+        self.at_batches.append(self.hard.mined)
+        return super().draw_batch(rng)
+
+    def mine(self, network: nn.Module, rng: np.random.Generator) -> None:
+        (weight,) = network.parameters()
+        self.hard.mined += 1
+        self.looks.append((float(weight), rng.random()))
+
+
 def locator_task(data: Dataset) -> Task:
     torch.manual_seed(3)
     recipe = trial()
-    recipe = replace(recipe, locator=replace(recipe.locator, schedule=SCHEDULE, side_px=64))
+    shares = {"defect_share": 0.2, "hard_share": 0.7}
+    recipe = replace(
+        recipe, locator=replace(recipe.locator, schedule=SCHEDULE, side_px=64, **shares)
+    )
     return LocatorTask(build_locator("plain"), data, recipe)
 
 
@@ -137,6 +172,27 @@ def test_a_killed_training_ends_with_the_very_weights_of_an_unbroken_one(
     assert again == figures
     for file in (f"{unbroken.name}.pt", f"{unbroken.name}.checkpoint.pt"):
         assert same(read(tmp_path / "a" / file), read(tmp_path / "b" / file))
+
+
+def test_every_batch_after_a_validation_and_none_before_sees_what_was_mined_there(tmp_path, fabric):
+    task = MiningTask()
+
+    run_loop(task, SCHEDULE, tmp_path, seed=5, fabric=fabric)
+
+    assert task.at_batches == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert len({weight for weight, _ in task.looks}) == 2
+    assert len({chance for _, chance in task.looks}) == 2
+
+
+def test_what_was_mined_before_a_kill_is_known_after_it(tmp_path, fabric):
+    with pytest.raises(MachineDied):
+        run_loop(Doomed(MiningTask(), draws=7), SCHEDULE, tmp_path, seed=5, fabric=fabric)
+    again = MiningTask()
+
+    run_loop(again, SCHEDULE, tmp_path, seed=5, fabric=fabric)
+
+    assert again.at_batches == [1, 1]
+    assert again.hard.mined == 2
 
 
 @pytest.mark.parametrize(("draws", "kept"), [(3, None), (4, 3), (6, 4), (8, 6)])

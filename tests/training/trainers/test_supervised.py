@@ -111,3 +111,21 @@ def test_a_torch_locator_answers_as_the_seam_asks():
 
     assert field.logits.shape == (7, 9)
     assert field.image_hw == (50, 70)
+
+
+def test_a_locator_is_shown_what_it_took_for_a_defect(data):
+    task = new_locator_task(data)
+    task.recipe = replace(task.recipe, defect_share=0.0, hard_share=1.0, zoom=(1.0, 1.0))
+    normal = replace(data.train_normals[0], image=np.zeros((*HW, 3), np.uint8))
+    normal.image[30:34, 100:104, 0] = 255
+    task.hard.records = [normal]
+
+    task.mine(RedLocator(), np.random.default_rng(0))
+    del task.hard.places[1:]
+    batch = task.draw_batch(np.random.default_rng(1))
+
+    _, x, y = task.hard.places[0]
+    assert abs(x - 102) <= 8
+    assert abs(y - 32) <= 8
+    assert (batch["image"].amax((1, 2))[:, 0] > 100).all()
+    assert (batch["heat"] < 1).all()
