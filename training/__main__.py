@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lightning_fabric import Fabric
 
 from models.bundle import Bundle, find_bundles, open_bundle, read_manifest, version_key
 from models.errors import FlawsmithError, ParameterInvalid
+from training import feeding
 from training.ablations import leave_out
 from training.arguments import PICTURES, SAMPLES, Step, build_parser
 from training.contests import Contest, hold_contest
@@ -36,6 +38,7 @@ from training.evaluation import (
 )
 from training.importers import import_folders, list_pictures
 from training.markings import Sample
+from training.pairs import read_pairs, store_pairs
 from training.proposals import propose
 from training.recipes import RECIPES, Recipe, named_recipe, standard
 from training.report import (
@@ -53,6 +56,7 @@ from training.sealing import (
     torch_synthesizer,
 )
 from training.trainers.arms import (
+    ARM_NAMES,
     OURS,
     digest_generators,
     generator_arm,
@@ -101,6 +105,9 @@ def import_data(arguments: argparse.Namespace) -> None:
     for side, records in (("train", data.train), ("val", data.val)):
         defects = sum(len(record.flaws) for record in records)
         print(f"{side}: {len(records)} pictures, {defects} defects ({', '.join(data.labels)})")
+    pairs = chain.from_iterable(read_pairs(source, data) for source in arguments.synthetic)
+    if stored := store_pairs(pairs, arguments.run):
+        print(f"synthetic: {stored} pictures")
 
 
 def fit(arguments: argparse.Namespace) -> None:
@@ -125,6 +132,9 @@ def export(arguments: argparse.Namespace) -> None:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Measure a sealed bundle, a run's draft, or how good its pairs are and what they are worth."""
+    if arguments.feeding:
+        _evaluate_feeding(arguments)
+        return
     data, samples = load_dataset(arguments.run), arguments.samples
     if arguments.downstream:
         _evaluate_downstream(arguments, data)
@@ -164,6 +174,9 @@ def report(arguments: argparse.Namespace) -> None:
         for segmenter in SEGMENTERS
         if (table := read_table(results_of(run, segmenter))).results
     ]
+    fed = read_table(run / "feeding", tuple(feeding.FIGURES))
+    if fed.results:
+        told.append(compare_arms(f"K = {len(data.train_defects)}, both detection networks", fed))
     file = arguments.out or run / "report.html"
     file.parent.mkdir(parents=True, exist_ok=True)
     write_report(file, about, data, contest, told)
@@ -194,14 +207,28 @@ def _choose_samples(arguments: argparse.Namespace, recipe: Recipe) -> list[Sampl
 def _evaluate_downstream(arguments: argparse.Namespace, data: Dataset) -> None:
     run, recipe = arguments.run, _recipe(arguments.run)
     arms = plain_arms(data, recipe)
-    if OURS in arguments.arms:
+    asked = arguments.arms or ARM_NAMES
+    if OURS in asked:
         own = torch_synthesizer(run, recipe, data)
         arms[OURS] = generator_arm(own, data, origin=digest_generators(run, own))
     table = run_experiment(
-        {name: arms[name] for name in arguments.arms},
+        {name: arms[name] for name in asked},
         data,
         replace(recipe.downstream, segmenter=arguments.segmenter),
         results_of(run, arguments.segmenter),
+        seeds=range(arguments.seeds),
+        fabric=Fabric(devices=1, precision=arguments.precision),
+    )
+    for line in table.lines():
+        print(line)
+
+
+def _evaluate_feeding(arguments: argparse.Namespace) -> None:
+    table = feeding.run_feeding(
+        arguments.run,
+        _recipe(arguments.run),
+        arguments.arms or feeding.ARMS,
+        feeding.Diet(arguments.pairs, arguments.steps_share),
         seeds=range(arguments.seeds),
         fabric=Fabric(devices=1, precision=arguments.precision),
     )

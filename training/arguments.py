@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from models.manifest import Name
 from training.ablations import PARTS
 from training.downstream import SEGMENTERS
+from training.feeding import Diet
 from training.recipes import RECIPES
 from training.trainers.arms import ARM_NAMES
 from training.trainers.stages import STAGES
@@ -38,6 +39,9 @@ def build_parser(functions: Mapping[str, Step]) -> argparse.ArgumentParser:
     step.add_argument("--labels", help="keep only these kinds of defect, parted by commas")
     step.add_argument("--shots", type=int, help="keep only so many training pictures with a defect")
     step.add_argument("--shots-seed", type=int, default=0, help="which ones")
+    step.add_argument(
+        "--synthetic", type=Path, nargs="+", default=[], help="folders or zips of made pictures"
+    )
     step.add_argument("--without", nargs="+", choices=PARTS, help="leave out parts of generators")
     step.add_argument("--licence", default="not stated")
     step.add_argument("--citation", default="not stated")
@@ -59,7 +63,12 @@ def build_parser(functions: Mapping[str, Step]) -> argparse.ArgumentParser:
     what = step.add_mutually_exclusive_group()
     what.add_argument("--fidelity", action="store_true", help="compare each arm with real defects")
     what.add_argument("--downstream", action="store_true", help="teach a segmenter with each arm")
-    step.add_argument("--arms", nargs="+", choices=ARM_NAMES, default=ARM_NAMES)
+    what.add_argument("--feeding", action="store_true", help="teach both detection networks so")
+    step.add_argument("--arms", nargs="+", choices=ARM_NAMES, help="all; of --feeding classic ours")
+    step.add_argument("--pairs", type=int, default=Diet.pairs, help="of each arm of --feeding")
+    step.add_argument(
+        "--steps-share", type=float, default=Diet.steps_share, help="of the recipe's, in --feeding"
+    )
     step.add_argument("--seeds", type=int, default=3, help="how often each arm is taught")
     step.add_argument("--segmenter", choices=SEGMENTERS, default="unet", help="what is taught")
     step.add_argument("--precision", default="32-true")

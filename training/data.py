@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,12 @@ from models.steps.outlines import Region, bridge_diagonals, find_regions
 from models.steps.pictures import Picture, PictureLimits, decode_picture, encode_png
 from training.annotations import AnnotationMalformed
 from training.augment import LabelMap
-from training.markings import Sample
+from training.markings import Marking, Sample
 
 LIMITS = PictureLimits()
+PAIRS = "synthetic.json"
+"""The index of a run's synthetic pictures, where it has any; it holds a digest of them all."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,15 @@ class Record:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The imported pictures of a run, split by group."""
+    """The imported pictures of a run, split by group.
+
+    synthetic: what generators made, for locator and segmenter to train on; never judged by.
+    """
 
     labels: tuple[str, ...]
     train: tuple[Record, ...]
     val: tuple[Record, ...]
+    synthetic: tuple[Record, ...] = ()
 
     @cached_property
     def train_defects(self) -> tuple[Record, ...]:
@@ -161,11 +169,8 @@ def store_samples(samples: list[Sample], folder: Path, *, val_share: float, seed
     for index, sample in enumerate(split_samples(samples, val_share=val_share, seed=seed)):
         labels = ""
         if sample.markings:
-            hw = _decode(sample.image).hw
-            label_map = np.zeros(hw, np.uint8)
-            for marking in sample.markings:
-                label_map[marking.draw(hw)] = 1 + names.index(marking.label)
             labels = f"labels/{index:05d}.png"
+            label_map = draw_labels(sample.markings, _decode(sample.image).hw, names)
             (folder / labels).write_bytes(encode_png(label_map))
         rows.append(Row(str(sample.image.resolve()), labels, sample.group, sample.split))
     require_split_by_group(rows, folder)
@@ -174,6 +179,14 @@ def store_samples(samples: list[Sample], folder: Path, *, val_share: float, seed
     require_labels({m.label for s in trained for m in s.markings}, names, folder)
     index_file = {"labels": names, "rows": [asdict(row) for row in rows]}
     (folder / "samples.json").write_text(json.dumps(index_file, indent=1))
+
+
+def draw_labels(markings: Sequence[Marking], hw: tuple[int, int], names: Sequence[str]) -> LabelMap:
+    """The label map of a picture; where markings overlap, the later one counts."""
+    label_map = np.zeros(hw, np.uint8)
+    for marking in markings:
+        label_map[marking.draw(hw)] = 1 + names.index(marking.label)
+    return label_map
 
 
 def draw_split(group: str, *, val_share: float, seed: int) -> str:
@@ -209,18 +222,29 @@ def require_labels(trained: set[str], labels: list[str], source: Path) -> None:
 
 
 def load_dataset(folder: Path) -> Dataset:
-    """Decode an imported data set into memory.
+    """Decode an imported data set into memory, synthetic pictures too.
 
     Errors: AnnotationMalformed where a picture is broken.
     """
     content = json.loads((folder / "samples.json").read_text())
     rows = [Row(**row) for row in content["rows"]]
     sides = {side: [r for r in rows if r.split == side] for side in ("train", "val")}
+    synthetic = (
+        json.loads(pairs.read_text()) if (pairs := folder / PAIRS).exists() else {"rows": []}
+    )
     return Dataset(
         labels=tuple(content["labels"]),
         train=tuple(_load(row, folder) for row in sides["train"]),
         val=tuple(_load(row, folder) for row in sides["val"]),
+        synthetic=tuple(_load(Row(**row), folder) for row in synthetic["rows"]),
     )
+
+
+def choose_pool(
+    real: Sequence[T], synthetic: Sequence[T], share: float, rng: np.random.Generator
+) -> Sequence[T]:
+    """What to draw from: with that share, where there are any, the synthetic, else the real."""
+    return synthetic if synthetic and rng.random() < share else real
 
 
 def defect_sides_px(records: tuple[Record, ...]) -> NDArray[np.float64]:
@@ -234,7 +258,7 @@ def crop_radius_px(crop_px: int, data: Dataset) -> float:
 
 
 def _load(row: Row, folder: Path) -> Record:
-    image = _decode(Path(row.image)).as_rgb8()
+    image = _decode(folder / row.image).as_rgb8()
     if row.labels:
         labels = decode_picture((folder / row.labels).read_bytes(), LIMITS).pixels
     else:

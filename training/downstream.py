@@ -59,6 +59,7 @@ class Table:
     """All results, and what follows from them."""
 
     results: tuple[Result, ...]
+    figures: tuple[str, ...] = FIGURES
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -69,7 +70,7 @@ class Table:
     def best_procedural(self) -> str | None:
         """The procedural arm with the greatest mean of the first figure."""
         present = [arm for arm in self.arms if arm in PROCEDURAL]
-        return max(present, key=lambda arm: self.mean(arm, FIGURES[0]).mean, default=None)
+        return max(present, key=lambda arm: self.mean(arm, self.figures[0]).mean, default=None)
 
     def mean(self, arm: str, figure: str) -> Estimate:
         """Mean over seeds, and the spread between them: their standard deviation."""
@@ -86,13 +87,13 @@ class Table:
 
     def lines(self) -> Iterator[str]:
         """The table as text: mean ± spread of each arm, then what ours gains ± standard error."""
-        yield f"{'':<24}" + "".join(f"{figure:>18}" for figure in FIGURES)
+        yield f"{'':<24}" + "".join(f"{figure:>18}" for figure in self.figures)
         for arm in self.arms:
-            name = f"{arm} ({len(self._by_seed(arm, FIGURES[0]))} seeds)"
-            yield _line(name, [self.mean(arm, figure) for figure in FIGURES])
+            name = f"{arm} ({len(self._by_seed(arm, self.figures[0]))} seeds)"
+            yield _line(name, [self.mean(arm, figure) for figure in self.figures])
         for than in (arm for arm in ("classic", self.best_procedural) if arm in self.arms):
             if OURS in self.arms:
-                gains = [self.difference(OURS, str(than), figure) for figure in FIGURES]
+                gains = [self.difference(OURS, str(than), figure) for figure in self.figures]
                 yield _line(f"{OURS} - {than}", gains)
 
     def _by_seed(self, arm: str, figure: str) -> dict[int, float]:
@@ -132,10 +133,10 @@ def results_of(run: Path, segmenter: SegmenterName) -> Path:
     return run / ("downstream" if segmenter == "unet" else f"downstream-{segmenter}")
 
 
-def read_table(folder: Path) -> Table:
+def read_table(folder: Path, figures: tuple[str, ...] = FIGURES) -> Table:
     """What has been measured so far, in the order of arms and seeds that it was asked for."""
     files = sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
-    return Table(tuple(Result(**json.loads(file.read_text())) for file in files))
+    return Table(tuple(Result(**json.loads(file.read_text())) for file in files), figures)
 
 
 @dataclass(frozen=True)

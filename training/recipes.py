@@ -32,9 +32,9 @@ class Schedule:
 class LocatorRecipe:
     """The keypoint model.
 
-    Of the squares it learns from, `defect_share` are around defects and `hard_share` around what it
-    took for a defect on `hard_pictures` training pictures, looked at with each validation. The rest
-    are anywhere.
+    Of the squares it learns from, `defect_share` are around defects, of which `synthetic_share` are
+    synthetic where the run has any, and `hard_share` around what it took for a defect on
+    `hard_pictures` training pictures, looked at with each validation. The rest are anywhere.
     """
 
     schedule: Schedule
@@ -44,6 +44,7 @@ class LocatorRecipe:
     zoom: tuple[float, float] = (0.75, 1.3)
     sigma_share: float = 0.12
     offset_weight: float = 0.1
+    synthetic_share: float = 0.3
     hard_share: float = 0.15
     hard_pictures: int = 32
 
@@ -68,6 +69,7 @@ class SegmenterRecipe:
     zoom: tuple[float, float] = (0.5, 1.6)
     balance: float = 0.5
     region_balance: float = 0.5
+    synthetic_share: float = 0.3
 
 
 @dataclass(frozen=True)

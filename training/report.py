@@ -15,7 +15,7 @@ from models.manifest import Manifest
 from models.steps.pictures import encode_jpeg
 from training.contests import MEASURES, Contest, Figures
 from training.data import Dataset
-from training.downstream import FIGURES, Table
+from training.downstream import Table
 from training.evaluation import PROMISES
 from training.galleries import show_steps, visit
 from training.trainers.arms import OURS
@@ -28,6 +28,11 @@ TITLES = {
     "f1_max": "F1-max",
     "iou": "IoU",
     "image_auroc": "image AUROC",
+    "recall_at_0.1": "recall at 0.1 false regions",
+    "recall_at_0.5": "recall at 0.5",
+    "recall_at_1": "recall at 1",
+    "coverage_at_1": "coverage by 1 crop",
+    "coverage_at_5": "by 5 crops",
 }
 REJECTION_BAR, KS_BAR, DIVERSITY_BAR, VISIBLE_BAR = 0.1, 0.2, 0.9, 0.9
 
@@ -171,14 +176,14 @@ def compare_arms(title: str, table: Table) -> Comparison:
     seeds = {arm: {r.seed for r in table.results if r.arm == arm} for arm in table.arms}
     means = []
     for arm in table.arms:
-        found = {figure: table.mean(arm, figure) for figure in FIGURES}
+        found = {figure: table.mean(arm, figure) for figure in table.figures}
         values = {figure: (e.mean, e.error) for figure, e in found.items()}
         means.append(Line(arm, len(seeds[arm]), values))
     gains = []
     for arm in table.arms:
         shared = seeds.get(OURS, set()) & seeds[arm]
         if arm != OURS and len(shared) > 1:
-            found = {figure: table.difference(OURS, arm, figure) for figure in FIGURES}
+            found = {figure: table.difference(OURS, arm, figure) for figure in table.figures}
             values = {figure: (e.mean, e.error) for figure, e in found.items()}
             gains.append(Line(f"{OURS} − {arm}", len(shared), values))
     return Comparison(title, means, gains)

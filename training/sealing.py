@@ -151,6 +151,7 @@ def _seal(run: Path, manifest: Manifest, root: Path) -> Path:
 
 def _draft_manifest(run: Path, recipe: Recipe, data: Dataset, about: dict[str, str]) -> Manifest:
     splits = {"train": len(data.train), "val": len(data.val)}
+    splits |= {"synthetic": len(data.synthetic)} if data.synthetic else {}
     source = DataSource(
         name=about["data"], licence=about["licence"], citation=about["citation"], pictures=splits
     )
@@ -160,7 +161,7 @@ def _draft_manifest(run: Path, recipe: Recipe, data: Dataset, about: dict[str, s
         created=datetime.now(UTC).replace(microsecond=0),
         labels=data.labels,
         graphs=_graph_specs(run, recipe),
-        detection=_detection_params(recipe, data),
+        detection=detection_params(recipe, data),
         synthesis=synthesis_params(recipe, data),
         limits=LIMITS,
         training=Training(
@@ -206,7 +207,7 @@ def _graph_specs(run: Path, recipe: Recipe) -> Graphs:
     )
 
 
-def _detection_params(recipe: Recipe, data: Dataset) -> DetectionParams:
+def detection_params(recipe: Recipe, data: Dataset) -> DetectionParams:
     """Uncalibrated: every peak and every region counts, but for specks no defect ever was."""
     areas = [flaw.region.area_px for record in data.train for flaw in record.flaws]
     return DetectionParams(

@@ -12,8 +12,10 @@ from training.annotations import AnnotationMalformed
 from training.data import (
     Dataset,
     Row,
+    choose_pool,
     crop_radius_px,
     defect_sides_px,
+    draw_labels,
     draw_split,
     keep_labels,
     keep_shots,
@@ -253,3 +255,26 @@ def test_bsdata_is_split_as_its_split_file_says(bsdata_folder, tmp_path):
     assert len(sides["val"]) == 147
     assert not {s.group for s in sides["train"]} & {s.group for s in sides["val"]}
     assert len(list((tmp_path / "labels").glob("*.png"))) == 281
+
+
+def test_a_share_is_drawn_from_the_synthetic_and_the_rest_from_the_real():
+    drawn = [choose_pool("ab", "xyz", 0.3, np.random.default_rng(i)) for i in range(2000)]
+
+    assert abs(drawn.count("xyz") / 2000 - 0.3) < 0.04
+    assert set(drawn) == {"ab", "xyz"}
+
+
+def test_without_the_synthetic_chance_draws_the_real_as_ever():
+    rngs = [np.random.default_rng(4) for _ in range(2)]
+
+    assert choose_pool("ab", "", 0.9, rngs[0]) == "ab"
+    assert rngs[0].random() == rngs[1].random()
+
+
+def test_where_markings_overlap_the_later_one_counts():
+    left = Marking("pit", lambda hw: np.arange(hw[1]) < np.full((hw[0], 1), 6))
+    middle = Marking("crack", lambda hw: np.arange(hw[1]) == np.full((hw[0], 1), 5))
+
+    label_map = draw_labels([left, middle], (2, 8), ["crack", "pit"])
+
+    assert label_map.tolist() == [[2, 2, 2, 2, 2, 1, 0, 0]] * 2

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.__main__ import main as models
 from tests.tiny import write_tiny_bundle
 from training.__main__ import main
 from training.data import load_dataset
@@ -266,3 +267,25 @@ def test_crops_are_proposed_annotated_and_imported(tmp_path, mask_folder, capsys
     assert "wrote 27 crops of 27 pictures" in capsys.readouterr().out
     assert json.loads((tmp_path / "run" / "run.json").read_text())["data"] == "pictures, proposed"
     assert len(load_dataset(tmp_path / "run").train) == 18
+
+
+def test_made_pictures_are_imported_beside_the_others(tmp_path, mask_folder, data, capsys):
+    write_tiny_bundle(tmp_path / "bundles")
+    normal = next(r.name for r in data.train_normals)
+    made = ["--bundles", str(tmp_path / "bundles"), "synthesize", "--product", "tiny"]
+    where = ["--region", "0", "0", "128", "96", "--out", str(tmp_path / "made")]
+    assert models([*made, *where, "--count", "3", str(mask_folder / "images" / normal)]) == 0
+    about = ["--product", "speck", "--run", str(tmp_path / "run"), "--data", str(mask_folder)]
+
+    status = main(["import", *about, "--synthetic", str(tmp_path / "made")])
+
+    assert status == 0
+    assert "synthetic: 3 pictures" in capsys.readouterr().out
+    assert len(load_dataset(tmp_path / "run").synthetic) == 3
+
+
+def test_what_pairs_are_worth_to_detection_needs_generators(tmp_path, mask_folder, capsys):
+    main(["import", "--data", str(mask_folder), "--product", "speck", "--run", str(tmp_path)])
+
+    assert main(["evaluate", "--run", str(tmp_path), "--feeding"]) == 2
+    assert "mask_generator.pt" in capsys.readouterr().err

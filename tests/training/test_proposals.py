@@ -109,7 +109,7 @@ def test_a_polygon_drawn_on_a_crop_lies_on_its_picture_to_the_pixel(proposed):
     (sample,), _ = place_proposals([], read_proposals(proposed))
 
     x, y, _, _ = box_of(proposed / "a-2.json")
-    expected = fill_polygon(Polygon(np.array(SQUARE) + (x, y)), HW)
+    expected = fill_polygon(Polygon(np.add(SQUARE, (x, y))), HW)
     assert expected.sum() == 5 * 14
     assert np.array_equal(truth_of(sample), expected)
     assert sample.markings[0].label == "pit"
@@ -125,7 +125,7 @@ def test_what_was_drawn_or_ticked_counts_as_looked_at_and_nothing_else_does(prop
     assert looked_at == [True, True, False, False]
 
 
-def test_a_picture_nobody_looked_at_whole_is_left_out_and_not_normal(proposed, samples):
+def test_a_picture_nobody_looked_at_whole_is_left_out_and_not_normal(proposed):
     for name in ("a-1", "a-2", "b-1"):
         change(proposed / f"{name}.json", tick)
 
@@ -162,7 +162,7 @@ def test_a_crop_that_was_looked_at_replaces_the_pictures_own_annotation_there(pr
 def test_an_annotation_that_a_crop_shows_to_be_none_is_dropped(proposed, samples):
     change(proposed / "a-1.json", tick)
     x, y, _, _ = box_of(proposed / "a-1.json")
-    inside = Marking("pit", lambda hw: fill_polygon(Polygon(np.array(SQUARE) + (x, y)), hw))
+    inside = Marking("pit", lambda hw: fill_polygon(Polygon(np.add(SQUARE, (x, y))), hw))
 
     placed, _ = place_proposals(
         [Sample(samples[0].image, "7", "train", (inside,))], read_proposals(proposed)

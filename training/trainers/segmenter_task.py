@@ -19,7 +19,7 @@ from models.steps.crops import Window, cut_crop, resize_crop, window_around
 from models.steps.heatmap import Peak
 from models.steps.outlines import Region, find_regions
 from training.augment import LabelMap, defocus, flip, relight, zoom
-from training.data import Dataset, Flaw, Record
+from training.data import Dataset, Flaw, Record, choose_pool
 from training.losses import dice_loss
 from training.metrics import pixel_average_precision, pixel_dice
 from training.networks.segmenters import Segmenter
@@ -49,6 +49,8 @@ class SegmenterTask:
         self.optimizers = new_adamw(network, recipe.schedule.learning_rate)
         self.hits, self.misses = part_places(data.train, peaks, recipe.crop_size_px)
         self.shares = draw_shares(self.hits, recipe.balance)
+        self.synthetic, _ = part_places(data.synthetic, peaks, recipe.crop_size_px)
+        self.synthetic_shares = draw_shares(self.synthetic, recipe.balance)
         self.usual_area_px = float(np.median([hit.flaw.region.area_px for hit in self.hits]))
         val_hits, val_misses = part_places(data.val, peaks, recipe.crop_size_px)
         self.val_places = val_hits + val_misses[: 2 * len(val_hits)]
@@ -118,7 +120,9 @@ class SegmenterTask:
     def _draw_place(self, rng: np.random.Generator) -> Place:
         if self.misses and rng.random() < self.recipe.empty_share:
             return self.misses[rng.integers(len(self.misses))]
-        return self.hits[rng.choice(len(self.hits), p=self.shares)]
+        hits = choose_pool(self.hits, self.synthetic, self.recipe.synthetic_share, rng)
+        shares = self.shares if hits is self.hits else self.synthetic_shares
+        return hits[rng.choice(len(hits), p=shares)]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from models.arrays import RgbImage
 from models.bundle import digest_of
 from models.detection import predict_field
 from models.steps.heatmap import Peak
-from training.data import Dataset, crop_radius_px, load_dataset
+from training.data import PAIRS, Dataset, crop_radius_px, load_dataset
 from training.networks.generators import DefectGenerator, MaskGenerator
 from training.networks.locators import Lite0Locator, PlainLocator, build_locator
 from training.networks.segmenters import Segmenter
@@ -34,7 +34,7 @@ FEW_SHOTS = 10
 """Up to so many training pictures with a defect, nothing else with one is looked at."""
 
 STAGES = ("locator", "segmenter", "mask_generator", "defect_generator")
-GENERATORS = STAGES[2:]
+DETECTORS, GENERATORS = STAGES[:2], STAGES[2:]
 
 
 def fit_stages(
@@ -77,11 +77,14 @@ def new_task(stage: str, run: Path, recipe: Recipe, data: Dataset) -> tuple[Task
 
 
 def origin_of(stage: str, run: Path, recipe: Recipe, start: Path | None = None) -> str:
-    """A digest of all that a stage's training depends on: pictures, recipe and, where it looks
-    through one, locator, or where it starts from one, graph of the bundle. sha256 in hex.
+    """A digest of all that a stage's training depends on: pictures, synthetic ones where it learns
+    from them, recipe and, where it looks through one, locator, or where it starts from one, graph
+    of the bundle. sha256 in hex.
     """
     digest = hashlib.sha256((run / "samples.json").read_bytes())
     digest.update(repr((recipe.seed, recipe.crop_scale, getattr(recipe, stage))).encode())
+    if stage in DETECTORS and (run / PAIRS).exists():
+        digest.update((run / PAIRS).read_bytes())
     if stage == "segmenter":
         digest.update((run / "locator.pt").read_bytes())
     if start and stage in GENERATORS:

@@ -18,7 +18,7 @@ from models.steps.crops import window_around
 from models.steps.heatmap import Peak, cell_of, draw_peaks
 from models.steps.outlines import bridge_diagonals, find_regions
 from training.augment import LabelMap, defocus, flip, relight, zoom
-from training.data import Dataset, Record, crop_radius_px
+from training.data import Dataset, Record, choose_pool, crop_radius_px
 from training.losses import heatmap_focal_loss, offset_loss
 from training.metrics import image_auroc, is_covered
 from training.networks.locators import Lite0Locator, PlainLocator
@@ -111,7 +111,8 @@ class LocatorTask:
         """A picture and a point within reach of a defect, of a hard negative, or anywhere."""
         asked, data, drawn = self.recipe, self.data, rng.random()
         if drawn < asked.defect_share:
-            record = data.train_defects[rng.integers(len(data.train_defects))]
+            pool = choose_pool(data.train_defects, data.synthetic, asked.synthetic_share, rng)
+            record = pool[int(rng.integers(len(pool)))]
             x, y = record.flaws[rng.integers(len(record.flaws))].region.centroid_xy
         elif self.hard.places and drawn < asked.defect_share + asked.hard_share:
             record, (x, y) = self.hard.draw(rng)

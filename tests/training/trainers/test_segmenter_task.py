@@ -155,3 +155,14 @@ def test_squares_have_the_side_that_the_recipe_asks(data):
     assert whole["image"].shape == (4, 64, 64, 3)
     assert small["image"].shape == (4, 48, 48, 3)
     assert small["labels"].shape == small["weights"].shape == (4, 48, 48)
+
+
+def test_a_segmenter_learns_from_synthetic_pictures_as_often_as_asked(data):
+    red = np.full((*data.train[0].image.shape[:2], 3), (255, 0, 0), np.uint8)
+    made = tuple(replace(record, image=red) for record in data.train_defects)
+    task = new_task(replace(data, synthetic=made), empty_share=0.0, synthetic_share=0.25)
+
+    drawn = [task.draw_batch(np.random.default_rng(i))["image"] for i in range(40)]
+
+    colours = torch.cat(drawn).float().mean((1, 2))
+    assert abs((colours[:, 0] > colours[:, 2] + 60).float().mean() - 0.25) < 0.12

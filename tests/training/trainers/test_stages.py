@@ -22,6 +22,7 @@ from training.trainers.stages import (
     load_segmenter,
     new_defect_generator,
     new_mask_generator,
+    origin_of,
     site_sources,
 )
 
@@ -122,3 +123,14 @@ def test_a_part_that_a_recipe_leaves_out_is_not_made(part):
     }
     assert any(name.startswith(prefix) for name in whole)
     assert not any(name.startswith(prefix) for name in bare)
+
+
+def test_synthetic_pictures_are_what_detectors_depend_on_and_generators_do_not(tmp_path):
+    (tmp_path / "samples.json").write_text("{}")
+    torch.save({}, tmp_path / "locator.pt")
+    before = [origin_of(stage, tmp_path, trial()) for stage in STAGES]
+
+    (tmp_path / "synthetic.json").write_text("{}")
+
+    after = [origin_of(stage, tmp_path, trial()) for stage in STAGES]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [False, False, True, True]

@@ -129,3 +129,15 @@ def test_a_locator_is_shown_what_it_took_for_a_defect(data):
     assert abs(y - 32) <= 8
     assert (batch["image"].amax((1, 2))[:, 0] > 100).all()
     assert (batch["heat"] < 1).all()
+
+
+def test_a_locator_learns_from_synthetic_pictures_as_often_as_asked(data):
+    red = np.full((*HW, 3), (255, 0, 0), np.uint8)
+    made = tuple(replace(record, image=red) for record in data.train_defects)
+    task = new_locator_task(replace(data, synthetic=made))
+    task.recipe = replace(task.recipe, defect_share=1.0, synthetic_share=0.25)
+
+    drawn = [task.draw_batch(np.random.default_rng(i))["image"] for i in range(40)]
+
+    colours = torch.cat(drawn).float().mean((1, 2))
+    assert abs((colours[:, 0] > colours[:, 2] + 60).float().mean() - 0.25) < 0.12
