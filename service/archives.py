@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from models.synthesis import Synthetic
-from service.schemas import CocoAnnotationOut, CocoCategoryOut, CocoImageOut, CocoOut
+from service.coco import CocoAnnotationOut, CocoCategoryOut, CocoImageOut, CocoOut
 
 
 class Archive:
