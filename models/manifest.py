@@ -9,7 +9,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from models.frozen import Frozen, Name, Score
+from models.inspection import Rule, Zones, require_rules
 
 SCHEMA_VERSION = 1
 """Raised whenever an older reader would misunderstand a newer manifest."""
@@ -17,19 +20,11 @@ SCHEMA_VERSION = 1
 GRAPH_FILES = ("mask_generator.onnx", "defect_generator.onnx", "locator.onnx", "segmenter.onnx")
 """The four graphs of every bundle."""
 
-Score = Annotated[float, Field(ge=0.0, le=1.0)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Version = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+){0,2}$")]
 Fingerprint = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{683}=$")]
 """512 bytes as base64: see `models/steps/copies.py`."""
 Contexts = Annotated[str, Field(pattern=r"^([A-Za-z0-9+/]{144})*$")]
 """Rows of 108 bytes as base64, 144 letters each: see `models/steps/contexts.py`."""
-
-
-class Frozen(BaseModel):
-    """A value of the manifest: complete, known fields only, never changed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class GraphSpec(Frozen):
@@ -88,6 +83,24 @@ class DetectionParams(Frozen):
     mask_threshold: Score = Field(description="defect probability from which a pixel is defect")
     largest_defect_px: float = Field(gt=0.0, description="longest side of the largest defect")
     peak_rule: Literal["coverage", "literal"] = "coverage"
+    review_score: Score | None = Field(
+        default=None, description="a region from it to min_score leaves the picture to be reviewed"
+    )
+    extra_crops: int = Field(
+        default=4, ge=0, le=64, description="most crops beyond n, where a defect goes on unseen"
+    )
+    merge_gap_px: int = Field(
+        default=0, ge=0, le=256, description="parts of a label this near each other are one defect"
+    )
+    zones: Zones = Zones()
+    rules: tuple[Rule, ...] = Field(default=(), max_length=64, description="the first that fits")
+
+    @property
+    def doubt_score(self) -> float:
+        """From which score on a region is looked at: `review_score`, never above `min_score`."""
+        if self.review_score is None:
+            return self.min_score
+        return min(self.review_score, self.min_score)
 
     @property
     def reach_px(self) -> float:
@@ -190,4 +203,14 @@ class Manifest(Frozen):
         missing = set(self.labels) - set(self.synthesis.shapes)
         if missing:
             raise ValueError(f"synthesis.shapes lacks {sorted(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def detection_can_be_judged(self) -> Manifest:
+        """Refuse limits in the wrong order, and rules that no defect could be held to."""
+        params = self.detection
+        if params.review_score is not None and params.review_score > params.min_score:
+            raise ValueError("detection.review_score is above min_score")
+        mm_per_px = self.calibration.mm_per_px if self.calibration else None
+        require_rules(params.rules, self.labels, mm_per_px)
         return self

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from models.manifest import Name
+from models.frozen import Name
 from training.ablations import PARTS
 from training.downstream import SEGMENTERS
 from training.feeding import Diet

@@ -23,6 +23,11 @@ class Window:
         """(x, y, width, height)."""
         return self.x, self.y, self.side_px, self.side_px
 
+    def shows(self, point_xy: tuple[float, float]) -> bool:
+        """Whether a point lies inside."""
+        x, y = point_xy
+        return self.x <= x < self.x + self.side_px and self.y <= y < self.y + self.side_px
+
     def slices_in(self, hw: tuple[int, int]) -> tuple[slice, slice]:
         """Rows and columns of the part that lies in a picture of that size."""
         return (

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.arrays import Heatmap, Scores
+from models.arrays import Heatmap, Mask, Scores
 from models.steps.heatmap import Peak, confidence_of, find_peaks
 
 
@@ -30,6 +30,10 @@ class ConfidenceField:
         size = (width * self.stride_px, height * self.stride_px)
         full = cv2.resize(confidence_of(self.logits), size, interpolation=cv2.INTER_LINEAR)
         return np.ascontiguousarray(full[: self.image_hw[0], : self.image_hw[1]], np.float32)
+
+    def within(self, cells: Mask) -> ConfidenceField:
+        """The same field with peaks in those cells alone; (h, w) as the logits."""
+        return replace(self, logits=np.where(cells, self.logits, np.float32(-np.inf)))
 
     def peaks(
         self, n: int, *, min_confidence: float, radius_px: float, rule: str = "coverage"

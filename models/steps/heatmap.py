@@ -51,7 +51,8 @@ def find_peaks(
     fill up what is missing, at first those beyond that distance. `literal`: the n greatest cells,
     neighbours or not, as the patent's wording has it; kept for comparison.
 
-    Shapes: logits (h, w) -> at most n (row, column); n where min_confidence is 0 and h·w >= n.
+    Shapes: logits (h, w) -> at most n (row, column); n where min_confidence is 0 and as many cells
+            have a finite logit.
     Units:  radius in cells.
     """
     if rule == "literal":
@@ -86,8 +87,11 @@ def _candidates(
 
 
 def _strongest_first(logits: Heatmap, allowed: Mask) -> Iterator[tuple[int, int]]:
-    """Allowed cells by falling logit, the first in raster order on a tie; sorted in two bites."""
-    flat = np.flatnonzero(allowed)
+    """Allowed cells by falling logit, the first in raster order on a tie; sorted in two bites.
+
+    A logit of minus infinity is never allowed: nobody looks there.
+    """
+    flat = np.flatnonzero(allowed & (logits > -np.inf))
     values = logits.ravel()[flat]
     few = min(1024, flat.size)
     cut = np.partition(values, flat.size - few)[flat.size - few] if few else 0.0

@@ -12,36 +12,60 @@ from models.arrays import Mask, Scores
 from models.steps.crops import Window, overlapping_groups
 from models.steps.outlines import Region
 
-CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
+BESIDE = tuple(np.eye(9, dtype=np.uint8)[k].reshape(3, 3) for k in (1, 3, 5, 7))
+"""Kernels that look at one neighbour alone: above, left, right, below."""
 
 
 @dataclass(frozen=True)
 class Mosaic:
     """What the windows of one place say together.
 
-    scores:  (K, h, w) float32, the background first; background where no window looked.
+    scores:  (K, h, w) float32 or float16, the background first; background where no window looked.
     is_open: (h + 2, w + 2), one pixel wider on each side: in the picture, yet seen by no window.
     x, y:    where its top left pixel lies in the picture.
     """
 
-    scores: NDArray[np.float32]
+    scores: NDArray[np.floating]
     is_open: Mask
     x: int
     y: int
 
     def goes_on_unseen(self, region: Region) -> bool:
         """Whether a region touches a pixel of the picture that no window covered."""
-        top, left = region.y - self.y, region.x - self.x
-        height, width = region.mask.shape
-        is_open = self.is_open[top : top + height + 2, left : left + width + 2]
-        around = cv2.dilate(np.pad(region.mask, 1).view(np.uint8), CROSS).view(bool)
-        return bool((around & is_open).any())
+        return bool(self._unseen_beside(region).any())
+
+    def exits(self, region: Region) -> list[tuple[float, float]]:
+        """Where a region goes on unseen: a pixel's centre (x, y) for each place, widest first.
+
+        A place is a run of unseen pixels on one side of the region, so that a defect that fills its
+        window leaves it by four.
+        """
+        found: list[tuple[int, tuple[float, float]]] = []
+        for kernel in BESIDE:
+            beside = self._unseen_beside(region, kernel).view(np.uint8)
+            _, runs, stats, centroids = cv2.connectedComponentsWithStats(beside, connectivity=8)
+            for run in range(1, len(stats)):
+                y, x = np.nonzero(runs == run)
+                middle = np.hypot(x - centroids[run, 0], y - centroids[run, 1]).argmin()
+                at = float(x[middle] + region.x) - 0.5, float(y[middle] + region.y) - 0.5
+                found.append((-len(x), at))
+        return [at for _, at in sorted(found)]
 
     def scores_in(self, region: Region) -> NDArray[np.float32]:
         """(K, N) scores of the region's N pixels."""
         top, left = region.y - self.y, region.x - self.x
         height, width = region.mask.shape
-        return self.scores[:, top : top + height, left : left + width][:, region.mask]
+        here = self.scores[:, top : top + height, left : left + width][:, region.mask]
+        return np.asarray(here, np.float32)
+
+    def _unseen_beside(self, region: Region, kernel: NDArray[np.uint8] = CROSS) -> Mask:
+        """(h + 2, w + 2): unseen pixels that touch the region."""
+        top, left = region.y - self.y, region.x - self.x
+        height, width = region.mask.shape
+        is_open = self.is_open[top : top + height + 2, left : left + width + 2]
+        around = cv2.dilate(np.pad(region.mask, 1).view(np.uint8), kernel).view(bool)
+        return np.asarray(around & is_open)
 
 
 def lay_mosaics(

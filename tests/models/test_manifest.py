@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from models.bundle import Bundle
+from models.inspection import Zones
 from models.manifest import Manifest
 
 
@@ -48,6 +49,9 @@ def test_a_label_without_a_shape_is_refused(content: dict[str, Any]) -> None:
         ("detection", "mask_threshold", math.nan),
         ("detection", "largest_defect_px", math.inf),
         ("detection", "peak_rule", "random"),
+        ("detection", "review_score", 1.1),
+        ("detection", "extra_crops", -1),
+        ("detection", "merge_gap_px", 0.5),
         ("limits", "min_side_px", 0),
         ("synthesis", "max_attempts", 0),
         ("synthesis", "feather_px", 0.0),
@@ -134,3 +138,53 @@ def test_contexts_that_are_not_whole_rows_are_refused(
 
     with pytest.raises(ValidationError, match=r"shapes\.pit\.contexts"):
         Manifest.model_validate(content)
+
+
+def test_a_manifest_from_before_zones_and_rules_is_read_and_asks_for_none(
+    content: dict[str, Any],
+) -> None:
+    for name in ("review_score", "extra_crops", "merge_gap_px", "zones", "rules"):
+        del content["detection"][name]
+
+    params = Manifest.model_validate(content).detection
+
+    assert (params.review_score, params.merge_gap_px, params.rules) == (None, 0, ())
+    assert (params.zones, params.extra_crops) == (Zones(), 4)
+
+
+def test_the_limit_of_doubt_is_the_least_score_where_there_is_none_or_a_greater(
+    tiny: Bundle,
+) -> None:
+    params = tiny.manifest.detection
+
+    assert params.doubt_score == params.min_score == 0.5
+    assert params.model_copy(update={"review_score": 0.3}).doubt_score == 0.3
+    assert params.model_copy(update={"review_score": 0.7}).doubt_score == 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"review_score": 0.6}, "above min_score"),
+        ({"rules": [{"label": "dent"}]}, "no label dent"),
+        ({"rules": [{"under": {"length_mm": 1.0}}]}, "scale"),
+        ({"rules": [{}] * 65}, "64"),
+    ],
+    ids=["doubt", "label", "scale", "number"],
+)
+def test_limits_that_nothing_could_be_held_to_are_refused(
+    content: dict[str, Any], change: dict[str, Any], reason: str
+) -> None:
+    content["detection"] |= change
+
+    with pytest.raises(ValidationError, match=reason):
+        Manifest.model_validate(content)
+
+
+def test_a_rule_in_millimetres_is_taken_where_the_scale_is_known(content: dict[str, Any]) -> None:
+    content["detection"]["rules"] = [{"label": "pit", "under": {"length_mm": 1.0}}]
+    content["calibration"] = {"mm_per_px": 0.02}
+
+    (rule,) = Manifest.model_validate(content).detection.rules
+
+    assert rule.under == {"length_mm": 1.0}

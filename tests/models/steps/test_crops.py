@@ -108,3 +108,12 @@ def test_windows_of_different_sides_are_compared_by_their_edges() -> None:
 
 def test_no_windows_make_no_groups() -> None:
     assert overlapping_groups([]) == []
+
+
+def test_a_window_shows_the_points_from_its_first_edge_to_before_its_last() -> None:
+    window = Window(10, 20, 8)
+
+    assert window.shows((10.0, 20.0))
+    assert window.shows((17.9, 27.9))
+    assert not window.shows((18.0, 24.0))
+    assert not window.shows((12.0, 19.9))

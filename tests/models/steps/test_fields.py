@@ -104,3 +104,19 @@ def test_the_confidence_in_a_box_is_that_of_the_cells_it_touches(
     confidence = field_with((3, 5), hw=(64, 96)).confidence_in(box)
 
     assert confidence == pytest.approx(1 / (1 + np.exp(-4 if is_high else 8)), rel=1e-3)
+
+
+def test_a_field_within_some_cells_has_its_peaks_there_and_its_confidence_as_before() -> None:
+    field = field_with((3, 5), hw=(64, 96))
+    cells = np.zeros(field.logits.shape, bool)
+    cells[:, :4] = True
+
+    left = field.within(cells)
+
+    assert left.peaks(5, min_confidence=0.5, radius_px=16) == []
+    assert field.within(~cells).peaks(5, min_confidence=0.5, radius_px=16) == field.peaks(
+        5, min_confidence=0.5, radius_px=16
+    )
+    assert {int(peak.x // STRIDE) for peak in left.peaks(40, min_confidence=0.0, radius_px=0)} <= {
+        *range(4)
+    }

@@ -162,3 +162,15 @@ def test_confidence_is_a_sigmoid_that_never_overflows() -> None:
 
     assert confidence.dtype == np.float32
     np.testing.assert_allclose(confidence, [0, 0.26894143, 0.5, 0.7310586, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", ["coverage", "literal"])
+def test_where_the_logit_is_minus_infinity_nobody_looks_however_many_are_asked_for(
+    rule: str,
+) -> None:
+    logits = np.full((6, 8), -np.inf, np.float32)
+    logits[2:4, 3:5] = -3.0
+
+    cells = find_peaks(logits, n=20, min_confidence=0.0, radius=0.0, rule=rule)
+
+    assert sorted(cells) == [(2, 3), (2, 4), (3, 3), (3, 4)]

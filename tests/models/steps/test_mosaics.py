@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -143,3 +145,43 @@ def test_the_scores_in_a_region_are_those_of_its_pixels() -> None:
 
     assert scores.shape == (2, 6)
     np.testing.assert_allclose(scores, [[0.1] * 6, [0.9] * 6], rtol=1e-5)
+
+
+def exits_of(*box: int) -> set[tuple[float, float]]:
+    """Of a region in a window from 10 to 26 on both axes."""
+    (mosaic,) = lay_mosaics([Window(10, 10, 16)], scores_with(np.s_[:0, :0])[None], HW)
+    return set(mosaic.exits(region_in(*box)))
+
+
+def test_a_region_leaves_its_window_in_the_middle_of_where_it_touches_the_unseen() -> None:
+    assert exits_of(22, 14, 4, 3) == {(26.5, 15.5)}
+    assert exits_of(10, 14, 4, 3) == {(9.5, 15.5)}
+    assert exits_of(14, 10, 3, 4) == {(15.5, 9.5)}
+    assert exits_of(14, 22, 3, 4) == {(15.5, 26.5)}
+    assert exits_of(14, 14, 4, 4) == set()
+
+
+def test_a_region_that_fills_its_window_leaves_it_on_four_sides_each_outside() -> None:
+    exits = exits_of(10, 10, 16, 16)
+
+    assert len(exits) == 4
+    assert not any(Window(10, 10, 16).shows(at) for at in exits)
+
+
+def test_the_widest_way_out_comes_first() -> None:
+    mask = np.zeros(HW, bool)
+    mask[12:14, 10:26] = mask[12:20, 24:26] = True
+    (region,) = find_regions(mask)
+    (mosaic,) = lay_mosaics([Window(10, 10, 16)], scores_with(np.s_[:0, :0])[None], HW)
+
+    assert [x for x, _ in mosaic.exits(region)] == [26.5, 9.5]
+
+
+def test_scores_in_half_precision_are_read_as_well() -> None:
+    (mosaic,) = lay_mosaics([Window(10, 10, 16)], scores_with(np.s_[2:4, 3:6])[None], HW)
+    half = replace(mosaic, scores=mosaic.scores.astype(np.float16))
+
+    scores = half.scores_in(regions_of(mosaic)[0])
+
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores[1], 0.9, atol=1e-3)
