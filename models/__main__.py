@@ -7,12 +7,11 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import cv2
-import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
-from models.arrays import RgbImage
+from models.audit import audit
 from models.bundle import (
     SHIPPED,
     Bundle,
@@ -22,25 +21,31 @@ from models.bundle import (
     read_manifest,
     verify_bundle,
 )
-from models.detection import Crop, Defect, Detection, detect
+from models.detection import Detector, detect
 from models.errors import FlawsmithError, ParameterInvalid
+from models.inspection import Rule, Zones
 from models.manifest import Manifest
+from models.reports import (
+    describe_audit,
+    describe_detection,
+    describe_sample,
+    describe_size,
+    draw_overlay,
+)
 from models.session import Device
 from models.steps.contexts import read_contexts
 from models.steps.controls import parse_shares
-from models.steps.outlines import Region
 from models.steps.pictures import (
-    Picture,
     PictureLimits,
     decode_mask,
     decode_picture,
     encode_jpeg,
     encode_png,
 )
-from models.synthesis import SynthesisRequest, Synthetic, synthesize
+from models.synthesis import SynthesisRequest, synthesize
 
 LIMITS = PictureLimits()
-RED, BLUE = (235, 40, 40), (60, 130, 255)
+Content = TypeVar("Content")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -77,22 +82,20 @@ def verify(given: argparse.Namespace) -> None:
 def detect_in_files(given: argparse.Namespace) -> None:
     """Write <stem>.json and <stem>.overlay.jpg for each picture."""
     bundle = _open(given)
-    detector = bundle.detector.with_params(
-        n=given.n,
-        crop_size_px=given.crop_size,
-        min_confidence=given.min_confidence,
-        min_score=given.min_score,
-    )
+    detector = _asked_detector(given, bundle)
     _require_own_stems(given.pictures)
     for path in given.pictures:
         picture = decode_picture(path.read_bytes(), LIMITS)
         detection = detect(picture, detector)
-        about = {"file": path.name, **_name_bundle(bundle), "image": _size(picture)}
-        about |= _describe_detection(detection)
+        about = {"file": path.name, **_name_bundle(bundle), "image": describe_size(picture.hw)}
+        about |= describe_detection(detection, detector.mm_per_px)
+        if given.audit:
+            audited = audit(picture, detection, detector)
+            about["audit"] = describe_audit(audited, detector.mm_per_px)
         _write_json(given.out / f"{path.stem}.json", about)
         overlay = draw_overlay(picture.as_rgb8(), detection)
         (given.out / f"{path.stem}.overlay.jpg").write_bytes(encode_jpeg(overlay))
-        print(f"{path.name}: {detection.verdict}, defects: {len(detection.defects)}")
+        print(f"{path.name}: {detection.decision}, defects: {len(detection.defects)}")
 
 
 def synthesize_from_file(given: argparse.Namespace) -> None:
@@ -115,25 +118,9 @@ def synthesize_from_file(given: argparse.Namespace) -> None:
     for index, sample in enumerate(synthesize(picture, request, bundle.synthesizer)):
         (given.out / f"image_{index:04d}.png").write_bytes(encode_png(sample.pixels))
         (given.out / f"mask_{index:04d}.png").write_bytes(encode_png(sample.mask))
-        described.append(_describe_sample(sample))
+        described.append(describe_sample(sample))
         print(f"image_{index:04d}.png: seed {sample.seed}, defects: {len(sample.defects)}")
     _write_json(given.out / "samples.json", {**_name_bundle(bundle), "samples": described})
-
-
-def draw_overlay(image: RgbImage, detection: Detection) -> RgbImage:
-    """The picture with crops in blue and outlines in red, lines as wide as its size asks for."""
-    drawn = np.ascontiguousarray(image.copy())
-    width_px = max(1, round(max(image.shape) / 1000))
-    for crop in detection.crops:
-        x, y, width, height = crop.box
-        cv2.rectangle(drawn, (x, y), (x + width, y + height), BLUE, width_px)
-    for defect in detection.defects:
-        polygon = defect.region.polygon
-        rings = [
-            np.round(ring - 0.5).astype(np.int32) for ring in (polygon.exterior, *polygon.holes)
-        ]
-        cv2.polylines(drawn, rings, isClosed=True, color=RED, thickness=width_px)
-    return drawn
 
 
 def _open(given: argparse.Namespace) -> Bundle:
@@ -141,6 +128,31 @@ def _open(given: argparse.Namespace) -> Bundle:
     bundle = open_bundle(folder, Device(given.device))
     given.out.mkdir(parents=True, exist_ok=True)
     return bundle
+
+
+def _asked_detector(given: argparse.Namespace, bundle: Bundle) -> Detector:
+    scale = given.mm_per_px
+    detector = bundle.detector if scale is None else bundle.detector.at_scale(scale)
+    return detector.with_params(
+        n=given.n,
+        crop_size_px=given.crop_size,
+        min_confidence=given.min_confidence,
+        min_score=given.min_score,
+        review_score=given.review_score,
+        extra_crops=given.extra_crops,
+        merge_gap_px=given.merge_gap,
+        zones=_read_file("zones", given.zones, TypeAdapter(Zones)),
+        rules=_read_file("rules", given.rules, TypeAdapter(tuple[Rule, ...])),
+    )
+
+
+def _read_file(name: str, path: Path | None, kind: TypeAdapter[Content]) -> Content | None:
+    if path is None:
+        return None
+    try:
+        return kind.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ParameterInvalid(name, str(error)) from None
 
 
 def _require_own_stems(paths: list[Path]) -> None:
@@ -160,65 +172,6 @@ def _describe_manifest(manifest: Manifest) -> dict[str, Any]:
 
 def _name_bundle(bundle: Bundle) -> dict[str, Any]:
     return {"product": bundle.manifest.product, "version": bundle.manifest.version}
-
-
-def _size(picture: Picture) -> dict[str, int]:
-    return {"width": picture.hw[1], "height": picture.hw[0]}
-
-
-def _describe_detection(detection: Detection) -> dict[str, Any]:
-    return {
-        "verdict": detection.verdict,
-        "crops": [_describe_crop(crop) for crop in detection.crops],
-        "defects": [_describe_defect(defect) for defect in detection.defects],
-        "budget_exhausted": detection.budget_exhausted,
-        "timings_ms": detection.timings_ms,
-    }
-
-
-def _describe_crop(crop: Crop) -> dict[str, Any]:
-    return {
-        "rank": crop.rank,
-        "center": crop.center_xy,
-        "confidence": crop.confidence,
-        "box": crop.box,
-    }
-
-
-def _describe_defect(defect: Defect) -> dict[str, Any]:
-    return {
-        "label": defect.label,
-        "score": defect.score,
-        **_describe_region(defect.region),
-        "truncated": defect.truncated,
-        "crops": defect.crops,
-    }
-
-
-def _describe_region(region: Region) -> dict[str, Any]:
-    polygon = region.polygon
-    return {
-        "polygon": {
-            "exterior": polygon.exterior.tolist(),
-            "holes": [hole.tolist() for hole in polygon.holes],
-        },
-        "box": region.box,
-        "area_px": region.area_px,
-        "centroid": region.centroid_xy,
-        "min_area_rect": {
-            "center": region.min_area_rect.center_xy,
-            "size": region.min_area_rect.size_px,
-            "angle_deg": region.min_area_rect.angle_deg,
-        },
-    }
-
-
-def _describe_sample(sample: Synthetic) -> dict[str, Any]:
-    return {
-        "seed": sample.seed,
-        "defects": [{"label": d.label, **_describe_region(d.region)} for d in sample.defects],
-        "rejected": dict(sample.rejected),
-    }
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
@@ -253,6 +206,13 @@ def _add_detect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crop-size", type=int, help="side of the square crops, px")
     parser.add_argument("--min-confidence", type=float)
     parser.add_argument("--min-score", type=float)
+    parser.add_argument("--review-score", type=float, help="from it to min-score: review")
+    parser.add_argument("--extra-crops", type=int, help="most crops where a defect goes on unseen")
+    parser.add_argument("--merge-gap", type=int, help="px between parts of one defect, at most")
+    parser.add_argument("--mm-per-px", type=float, help="the camera's scale")
+    parser.add_argument("--zones", type=Path, help="JSON as `detection.zones` of the manifest")
+    parser.add_argument("--rules", type=Path, help="JSON as `detection.rules` of the manifest")
+    parser.add_argument("--audit", action="store_true", help="slice the whole picture as well")
 
 
 def _add_synthesize(parser: argparse.ArgumentParser) -> None:

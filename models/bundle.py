@@ -60,6 +60,8 @@ def open_bundle(folder: Path, device: Device | None = None) -> Bundle:
             manifest.labels,
             manifest.detection,
             manifest.limits,
+            manifest.synthesis.object_rule,
+            manifest.calibration.mm_per_px if manifest.calibration else None,
         ),
         synthesizer=Synthesizer(
             MaskGenerator(

@@ -7,9 +7,9 @@ a segmenter on each.
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypedDict, Unpack
 
 import cv2
 import numpy as np
@@ -18,17 +18,36 @@ from pydantic import ValidationError
 
 from models.arrays import RgbImage
 from models.errors import ParameterInvalid
+from models.findings import Defect, Standard
 from models.graphs import Locator, Segmenter
-from models.manifest import DetectionParams, Limits
-from models.steps.crops import Window, cut_crop, resize_crop, window_around
+from models.inspection import Rule, Zones, require_rules
+from models.manifest import DetectionParams, Limits, ObjectRule
+from models.rules import Decision, Tolerated, Verdict, judge
+from models.steps.crops import resize_crop
 from models.steps.fields import ConfidenceField
 from models.steps.heatmap import Peak
-from models.steps.mosaics import Mosaic, lay_mosaics
-from models.steps.outlines import Region, bridge_diagonals, find_regions
+from models.steps.objects import find_object
 from models.steps.pictures import Picture, require_size
+from models.steps.stopwatch import Stopwatch
+from models.steps.zones import Scope, is_everywhere, needs_object, shrink_for_object
+from models.surroundings import Crop, look_into, place_crops
 
 BATCH = 16
 """Most crops in one run of the segmenter: bounds memory at n = 64."""
+
+
+class Asked(TypedDict, total=False):
+    """What a request may ask for in place of the manifest's own; None keeps that."""
+
+    n: int | None
+    crop_size_px: int | None
+    min_confidence: float | None
+    min_score: float | None
+    review_score: float | None
+    extra_crops: int | None
+    merge_gap_px: int | None
+    zones: Zones | None
+    rules: tuple[Rule, ...] | None
 
 
 @dataclass(frozen=True)
@@ -40,61 +59,43 @@ class Detector:
     labels: tuple[str, ...]
     params: DetectionParams
     limits: Limits
+    object_rule: ObjectRule = field(default_factory=partial(ObjectRule, threshold="none"))
+    mm_per_px: float | None = None
 
-    def with_params(
-        self,
-        *,
-        n: int | None = None,
-        crop_size_px: int | None = None,
-        min_confidence: float | None = None,
-        min_score: float | None = None,
-    ) -> Detector:
-        """The same detector with other parameters; None keeps the manifest's.
+    def with_params(self, **asked: Unpack[Asked]) -> Detector:
+        """The same detector with other parameters.
+
+        Who asks for n without `extra_crops` gets n crops at most. A manifest's `review_score` above
+        the `min_score` that is asked for has no effect.
 
         Errors: ParameterInvalid where one is out of the manifest's own bounds.
         """
-        asked = {
-            "n": n,
-            "crop_size_px": crop_size_px,
-            "min_confidence": min_confidence,
-            "min_score": min_score,
-        }
         changes = {name: value for name, value in asked.items() if value is not None}
-        return replace(self, params=_with_changes(self.params, changes))
+        if "n" in changes:
+            changes.setdefault("extra_crops", 0)
+        params = _with_changes(self.params, changes)
+        if "review_score" in changes and params.doubt_score != params.review_score:
+            raise ParameterInvalid("review_score", "is above min_score")
+        try:
+            require_rules(params.rules, self.labels, self.mm_per_px)
+        except ValueError as error:
+            raise ParameterInvalid("rules", str(error)) from None
+        return replace(self, params=params)
 
-
-@dataclass(frozen=True)
-class Crop:
-    """A square that was looked into; `rank` counts from 1, the most confident first."""
-
-    rank: int
-    center_xy: tuple[float, float]
-    confidence: float
-    box: tuple[int, int, int, int]
-
-
-@dataclass(frozen=True)
-class Defect:
-    """One connected region of the picture, however many crops saw it.
-
-    score: geometric mean of the segmenter's mean defect probability over the region and the
-    locator's greatest confidence in it, so both must agree.
-    """
-
-    label: str
-    score: float
-    region: Region
-    truncated: bool
-    crops: tuple[int, ...]
+    def at_scale(self, mm_per_px: float) -> Detector:
+        """The same detector for a camera of another scale."""
+        return replace(self, mm_per_px=mm_per_px)
 
 
 @dataclass(frozen=True)
 class Detection:
     """What story 1 ends with."""
 
-    verdict: Literal["ok", "ng"]
+    verdict: Verdict
+    decision: Decision
     crops: tuple[Crop, ...]
     defects: tuple[Defect, ...]
+    tolerated: tuple[Tolerated, ...]
     budget_exhausted: bool
     field: ConfidenceField
     timings_ms: dict[str, float]
@@ -106,31 +107,27 @@ def detect(picture: Picture, detector: Detector) -> Detection:
     Errors: PictureTooSmall, PictureTooLarge by the bundle's limits.
     """
     require_size(picture.hw, **detector.limits.model_dump())
-    image = picture.as_rgb8()
-    started = time.perf_counter()
-    field = predict_field(image, detector.locator)
-    peaks, budget_exhausted = strongest_peaks(field, detector.params)
-    located = time.perf_counter()
-    windows = [window_around((p.x, p.y), detector.params.crop_size_px, picture.hw) for p in peaks]
-    scores = segment_crops([cut_crop(image, w) for w in windows], detector)
-    segmented = time.perf_counter()
-    mosaics = lay_mosaics(windows, scores, picture.hw)
-    found = [d for mosaic in mosaics for d in outline_defects(mosaic, windows, field, detector)]
-    outlined = time.perf_counter()
+    image, params = picture.as_rgb8(), detector.params
+    watch = Stopwatch("locate", "segment", "outline")
+    with watch.time("locate"):
+        field = predict_field(image, detector.locator)
+        scope = lay_zones(image, detector)
+        peaks, budget_exhausted = strongest_peaks(_looked_at(field, scope), params)
+    crops = place_crops(peaks, params.crop_size_px, picture.hw)
+    standard = Standard(detector.labels, params, field, scope)
+    crops, found = look_into(
+        image, crops, standard, partial(segment_crops, detector=detector), watch
+    )
+    judgement = judge(found, params, detector.mm_per_px)
     return Detection(
-        verdict="ng" if found else "ok",
-        crops=tuple(
-            Crop(rank, (peak.x, peak.y), peak.confidence, window.box)
-            for rank, (peak, window) in enumerate(zip(peaks, windows, strict=True), start=1)
-        ),
-        defects=tuple(sorted(found, key=lambda defect: -defect.score)),
+        verdict=judgement.verdict,
+        decision=judgement.decision,
+        crops=tuple(crops),
+        defects=judgement.defects,
+        tolerated=judgement.tolerated,
         budget_exhausted=budget_exhausted,
         field=field,
-        timings_ms={
-            "locate": 1e3 * (located - started),
-            "segment": 1e3 * (segmented - located),
-            "outline": 1e3 * (outlined - segmented),
-        },
+        timings_ms=watch.timings_ms,
     )
 
 
@@ -165,6 +162,17 @@ def strongest_peaks(field: ConfidenceField, params: DetectionParams) -> tuple[li
     return chosen, len(peaks) > params.n
 
 
+def lay_zones(image: RgbImage, detector: Detector) -> Scope | None:
+    """Where in a picture defects are looked for; None for everywhere."""
+    zones, image_hw = detector.params.zones, image.shape[:2]
+    if is_everywhere(zones):
+        return None
+    if not needs_object(zones):
+        return Scope(zones, image_hw)
+    rule = detector.object_rule.model_dump()
+    return Scope(zones, image_hw, find_object(shrink_for_object(image), **rule))
+
+
 def segment_crops(crops: list[RgbImage], detector: Detector) -> NDArray[np.float32]:
     """Probabilities of background and labels: N crops (S, S, 3) -> (N, 1 + labels, S, S)."""
     side_px, crop_px = detector.segmenter.side_px, detector.params.crop_size_px
@@ -177,56 +185,21 @@ def segment_crops(crops: list[RgbImage], detector: Detector) -> NDArray[np.float
     return scores
 
 
-def outline_defects(
-    mosaic: Mosaic, windows: list[Window], field: ConfidenceField, detector: Detector
-) -> list[Defect]:
-    """The regions of one mosaic that the limits call defects, in full-picture coordinates.
-
-    A least score of 0 asks for every segmented region, the small ones too.
-    """
-    params = detector.params
-    is_defect = bridge_diagonals(1.0 - mosaic.scores[0] >= params.mask_threshold)
-    defects = []
-    for region in find_regions(is_defect, offset_xy=(mosaic.x, mosaic.y)):
-        score, label = _judge(region, mosaic, field)
-        is_large = region.area_px >= params.min_area_px or params.min_score == 0.0
-        if score >= params.min_score and is_large:
-            defects.append(
-                Defect(
-                    label=detector.labels[label],
-                    score=score,
-                    region=region,
-                    truncated=mosaic.goes_on_unseen(region),
-                    crops=_seen_by(region, windows),
-                )
-            )
-    return defects
+def _looked_at(field: ConfidenceField, scope: Scope | None) -> ConfidenceField:
+    if scope is None:
+        return field
+    return field.within(scope.cells(field.logits.shape, field.stride_px))
 
 
-def _with_changes(params: DetectionParams, changes: dict[str, float]) -> DetectionParams:
+def _with_changes(params: DetectionParams, changes: dict[str, object]) -> DetectionParams:
     """`model_copy` would not look at the values."""
     try:
         return DetectionParams.model_validate(params.model_dump() | changes)
     except ValidationError as error:
         (first, *_) = error.errors()
-        raise ParameterInvalid(str(first["loc"][0]), first["msg"]) from None
-
-
-def _judge(region: Region, mosaic: Mosaic, field: ConfidenceField) -> tuple[float, int]:
-    """Score and label index of a region."""
-    means = mosaic.scores_in(region).mean(axis=1)
-    score = float(np.sqrt((1.0 - means[0]) * field.confidence_in(region.box)))
-    return min(max(score, 0.0), 1.0), int(np.argmax(means[1:]))
-
-
-def _seen_by(region: Region, windows: list[Window]) -> tuple[int, ...]:
-    """Ranks of the crops whose window overlaps the region's box."""
-    x, y, width, height = region.box
-    return tuple(
-        rank
-        for rank, w in enumerate(windows, start=1)
-        if w.x < x + width and x < w.x + w.side_px and w.y < y + height and y < w.y + w.side_px
-    )
+        name, *place = map(str, first["loc"])
+        reason = f"{'.'.join(place)}: {first['msg']}" if place else first["msg"]
+        raise ParameterInvalid(name, reason) from None
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -61,6 +61,7 @@ class Visit:
     request: Request
     services: Services
     trace: Trace
+    limit_s: float
     given_up: threading.Event = field(default_factory=threading.Event)
 
     def pick(self, product: str | None, version: str | None) -> Bundle:
@@ -100,6 +101,14 @@ class Visit:
         if self.given_up.is_set():
             raise ClientDisconnect
 
+    def has_time(self, share: float) -> bool:
+        """For a worker that could stop early: whether that share of the request's time is left.
+
+        Errors: ClientDisconnect when nobody waits any more.
+        """
+        self.go_on()
+        return self.trace.total_ms() < 1e3 * self.limit_s * (1.0 - share)
+
     async def _client_leaves(self) -> None:
         while (await self.request.receive())["type"] != "http.disconnect":
             pass
@@ -122,9 +131,9 @@ async def visit(
 
     Errors: ServiceBusy, ServiceDraining, DeadlineExceeded.
     """
-    guest = Visit(request, services, request.state.trace)
     limit_s = services.settings.timeout_s
     limit_s = limit_s if timeout_ms is None else min(limit_s, timeout_ms / 1000.0)
+    guest = Visit(request, services, request.state.trace, limit_s)
     with services.engine.place():
         try:
             async with asyncio.timeout(limit_s):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from dataclasses import asdict
 from typing import Any, Literal
 
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from models.detection import Crop, Defect
+from models.audit import Audit
+from models.findings import Defect
 from models.manifest import Manifest
+from models.rules import Decision, Tolerated, Verdict
 from models.steps.outlines import MinAreaRect, Polygon, Region
+from models.surroundings import Crop
 
 Point = tuple[float, float]
 Box = tuple[int, int, int, int]
@@ -96,20 +100,49 @@ class DefectOut(RegionOut):
     score: float
     centroid: Point
     min_area_rect: MinAreaRectOut
-    truncated: bool
+    length_px: float = Field(description="the longest way along its middle line, end to end")
+    length_mm: float | None = Field(default=None, description="twin of `length_px`")
+    width_px: float = Field(description="where it is widest: the largest disc that fits in")
+    width_mm: float | None = Field(default=None, description="twin of `width_px`")
+    mean_width_px: float = Field(description="area ÷ length")
+    mean_width_mm: float | None = Field(default=None, description="twin of `mean_width_px`")
+    truncated: bool = Field(description="goes on where no crop looked")
     crops: list[int]
 
     @classmethod
     def of(cls, defect: Defect, mm_per_px: float | None) -> DefectOut:
         """With millimetres where the scale is known."""
-        return cls(
-            **measures_of(defect.label, defect.region, mm_per_px),
-            score=defect.score,
-            centroid=defect.region.centroid_xy,
-            min_area_rect=MinAreaRectOut.of(defect.region.min_area_rect, mm_per_px),
-            truncated=defect.truncated,
-            crops=list(defect.crops),
-        )
+        return cls(**findings_of(defect, mm_per_px))
+
+
+class ToleratedOut(DefectOut):
+    """A defect that does not make the picture `ng`, and why."""
+
+    reason: Literal["rule", "score"] = Field(
+        description="`rule`: one of the product's rules lets it pass; `score`: between the limits "
+        "`review_score` and `min_score`, so a person should look"
+    )
+
+    @classmethod
+    def of_tolerated(cls, tolerated: Tolerated, mm_per_px: float | None) -> ToleratedOut:
+        """With millimetres where the scale is known."""
+        return cls(**findings_of(tolerated.defect, mm_per_px), reason=tolerated.reason)
+
+
+class AuditOut(BaseModel):
+    """What slicing the whole picture found beyond the crops. It never changes the verdict."""
+
+    slices: int = Field(description="slices looked into; fewer than `of_slices` where time ran out")
+    of_slices: int = Field(description="slices that cover every place that counts")
+    missed: list[DefectOut] = Field(
+        description="defects that only the audit found; their score is the segmenter's alone"
+    )
+
+    @classmethod
+    def of(cls, audit: Audit, mm_per_px: float | None) -> AuditOut:
+        """With millimetres where the scale is known."""
+        missed = [DefectOut.of(defect, mm_per_px) for defect in audit.missed]
+        return cls(slices=audit.slices, of_slices=audit.of_slices, missed=missed)
 
 
 class CropOut(BaseModel):
@@ -119,6 +152,9 @@ class CropOut(BaseModel):
     center: Point
     confidence: float
     box: Box
+    reason: Literal["peak", "neighbour"] = Field(
+        description="`neighbour`: a defect went on beyond the crops before; ranked after all peaks"
+    )
     image: str | None = Field(description="base64, where `crop_images` asks for it")
 
     @classmethod
@@ -129,6 +165,7 @@ class CropOut(BaseModel):
             center=crop.center_xy,
             confidence=crop.confidence,
             box=crop.box,
+            reason=crop.reason,
             image=None if encoded is None else base64_of(encoded),
         )
 
@@ -146,11 +183,16 @@ class AnswerOut(BaseModel):
 class DetectionOut(AnswerOut):
     """Answer of `POST /detect`."""
 
-    verdict: Literal["ok", "ng"]
+    verdict: Verdict = Field(description="`ng` where a defect is left after all limits and rules")
+    decision: Decision = Field(
+        description="the verdict, but `review` where an `ok` hangs on a defect in doubt"
+    )
     crops: list[CropOut]
     defects: list[DefectOut]
+    tolerated: list[ToleratedOut] = Field(description="seen, and let pass")
     budget_exhausted: bool
     confidence_matrix: str | None
+    audit: AuditOut | None = Field(description="where this picture was audited")
 
 
 class SampleOut(BaseModel):
@@ -196,6 +238,27 @@ def measures_of(label: str, region: Region, mm_per_px: float | None) -> dict[str
         "area_px": region.area_px,
         "area_mm": None if mm_per_px is None else region.area_px * mm_per_px**2,
     }
+
+
+def findings_of(defect: Defect, mm_per_px: float | None) -> dict[str, Any]:
+    """The fields of DefectOut."""
+    extent = asdict(defect.extent)
+    in_mm = {
+        name.replace("_px", "_mm"): None if mm_per_px is None else value * mm_per_px
+        for name, value in extent.items()
+    }
+    return (
+        measures_of(defect.label, defect.region, mm_per_px)
+        | extent
+        | in_mm
+        | {
+            "score": defect.score,
+            "centroid": defect.region.centroid_xy,
+            "min_area_rect": MinAreaRectOut.of(defect.region.min_area_rect, mm_per_px),
+            "truncated": defect.truncated,
+            "crops": list(defect.crops),
+        }
+    )
 
 
 def points_of(ring: NDArray[Any]) -> list[Point]:

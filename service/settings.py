@@ -1,6 +1,6 @@
 """SERVICE_* environment: how this deployment runs.
 
-What the graphs mean stands in their manifest; nothing here changes an answer, only whether, where
+What the graphs mean stands in their manifest; nothing here changes a verdict, only whether, where
 and how fast it is given. `docs/settings.md` is the same list for a reader.
 """
 
@@ -65,6 +65,12 @@ class Settings(BaseSettings):
         default=50_000_000,
         ge=1,
         description="most pixels in one JSON answer's pictures; one sample is always allowed",
+    )
+    audit_share: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="share of /detect requests that are audited: sliced whole after their crops",
     )
     timeout_s: float = Field(
         default=60.0,

@@ -92,6 +92,18 @@ class Telemetry:
         self.defects = Counter(
             "flawsmith_defects", "Defects found", ["product", "label"], registry=registry
         )
+        self.audited = Counter(
+            "flawsmith_audited_pictures",
+            "Pictures sliced as a whole after their crops; one in part counts in part",
+            ["product"],
+            registry=registry,
+        )
+        self.missed = Counter(
+            "flawsmith_audit_missed_defects",
+            "Defects that only an audit found",
+            ["product", "label"],
+            registry=registry,
+        )
         self.rejected = Counter(
             "flawsmith_rejected_samples",
             "Synthetic samples that failed a check and were drawn again",

@@ -279,3 +279,8 @@ def test_versions_are_compared_as_numbers() -> None:
     versions = ["1.10", "latest", "2", "1.9", "1.9.1"]
 
     assert sorted(versions, key=version_key) == ["latest", "1.9", "1.9.1", "1.10", "2"]
+
+
+def test_a_detector_knows_the_scale_and_how_its_object_is_found(tiny: Bundle) -> None:
+    assert tiny.detector.mm_per_px is None
+    assert tiny.detector.object_rule == tiny.manifest.synthesis.object_rule

@@ -8,6 +8,8 @@ import pytest
 from models.bundle import Bundle
 from models.detection import BATCH, Detector, detect
 from models.errors import ParameterInvalid, PictureTooLarge, PictureTooSmall
+from models.inspection import Rule, Zone, Zones
+from models.manifest import ObjectRule
 from models.steps.outlines import fill_polygon
 from models.steps.pictures import Picture
 
@@ -37,6 +39,12 @@ def picture_with(*boxes: Box, hw: tuple[int, int] = (220, 320), red: int = 255) 
 
 def with_manifest(detector: Detector, **changes: object) -> Detector:
     return replace(detector, params=detector.params.model_copy(update=changes))
+
+
+def left_half(kind: str, **more: float) -> Zones:
+    """Zones that look, or do not, at the left half of a picture."""
+    half = Zone(points=((0, 0), (0.5, 0), (0.5, 1), (0, 1)))
+    return Zones.model_validate({kind: (half,), **more})
 
 
 def centre_of(box: Box) -> tuple[float, float]:
@@ -69,7 +77,7 @@ def test_all_of_n_defects_far_apart_are_found(detector: Detector) -> None:
 def test_the_literal_rule_looks_at_neighbours_of_one_defect(detector: Detector) -> None:
     picture = picture_with((40, 24, 40, 30), (230, 190, 6, 6))
 
-    literal = detect(picture, with_manifest(detector, peak_rule="literal", n=5))
+    literal = detect(picture, with_manifest(detector, peak_rule="literal", n=5, extra_crops=0))
     coverage = detect(picture, detector.with_params(n=64))
 
     centres = [crop.center_xy for crop in literal.crops]
@@ -200,6 +208,172 @@ def test_a_large_defect_at_the_pictures_edge_is_truncated_where_it_goes_on(
 
     (defect,) = detection.defects
     assert defect.truncated
+
+
+def test_a_defect_that_leaves_its_crop_is_made_whole_by_the_crops_beyond(
+    detector: Detector,
+) -> None:
+    box = (60, 100, 70, 5)
+
+    detection = detect(picture_with(box), with_manifest(detector, n=1, peak_rule="literal"))
+
+    (defect,) = detection.defects
+    assert defect.region.box == box
+    assert not defect.truncated
+    assert [crop.reason for crop in detection.crops] == ["peak", *["neighbour"] * 4]
+    assert [crop.rank for crop in detection.crops] == [1, 2, 3, 4, 5]
+    assert defect.crops == (1, 2, 3, 4, 5)
+
+
+def test_who_asks_for_n_crops_gets_no_more_unless_they_are_asked_for_too(
+    detector: Detector,
+) -> None:
+    picture = picture_with((20, 100, 250, 5))
+
+    assert len(detect(picture, detector.with_params(n=1)).crops) == 1
+    assert len(detect(picture, detector.with_params(n=1, extra_crops=4)).crops) == 5
+
+
+@pytest.mark.parametrize("extra_crops", [1, 2])
+def test_at_most_so_many_crops_beyond_are_looked_into_and_then_it_is_truncated(
+    detector: Detector, extra_crops: int
+) -> None:
+    picture = picture_with((20, 100, 250, 5))
+
+    detection = detect(picture, detector.with_params(n=1, extra_crops=extra_crops))
+
+    (defect,) = detection.defects
+    assert defect.truncated
+    assert len(detection.crops) == 1 + extra_crops
+
+
+def test_the_matrix_of_a_picture_with_zones_is_still_that_of_the_whole_picture(
+    detector: Detector,
+) -> None:
+    picture = picture_with(*FAR_APART)
+    zoned = detector.with_params(zones=left_half("look"))
+
+    whole, part = detect(picture, detector), detect(picture, zoned)
+
+    np.testing.assert_array_equal(part.field.matrix(), whole.field.matrix())
+
+
+@pytest.mark.parametrize("min_confidence", [0.0, 0.5])
+def test_a_peak_outside_the_zones_is_not_looked_into(
+    detector: Detector, min_confidence: float
+) -> None:
+    zoned = detector.with_params(zones=left_half("look"), min_confidence=min_confidence, n=8)
+
+    detection = detect(picture_with(*FAR_APART), zoned)
+
+    found = {defect.region.box for defect in detection.defects}
+    assert found == {box for box in FAR_APART if box[0] < 160}
+    assert all(crop.center_xy[0] < 160 + 2 * 8 for crop in detection.crops)
+
+
+def test_a_defect_in_a_crop_counts_where_half_of_it_lies_in_the_zones(detector: Detector) -> None:
+    half, less = picture_with((157, 100, 6, 4)), picture_with((158, 100, 6, 4))
+    zoned = detector.with_params(zones=left_half("look"))
+    any_part = detector.with_params(zones=left_half("look", least_share=0.0))
+
+    assert [d.region.box for d in detect(half, zoned).defects] == [(157, 100, 6, 4)]
+    assert detect(less, zoned).verdict == "ok"
+    assert detect(less, any_part).verdict == "ng"
+
+
+def test_where_nobody_cares_nothing_is_a_defect(detector: Detector) -> None:
+    careless = detector.with_params(zones=left_half("ignore"))
+
+    detection = detect(picture_with(*FAR_APART), careless)
+
+    assert {d.region.box for d in detection.defects} == {b for b in FAR_APART if b[0] >= 160}
+    assert detection.tolerated == ()
+
+
+def test_zones_of_the_object_follow_it(detector: Detector) -> None:
+    pixels = np.zeros((220, 320, 3), np.uint8)
+    pixels[60:180, 100:300, 1:] = 220
+    pixels[70:76, 110:116, 0] = pixels[150:156, 250:256, 0] = pixels[10:16, 20:26, 0] = 255
+    seeing = replace(detector, object_rule=ObjectRule(threshold="otsu"))
+    top_left = Zone(points=((0, 0), (0.5, 0), (0.5, 0.5), (0, 0.5)), frame="object")
+
+    on_it = detect(Picture(pixels), seeing.with_params(zones=Zones(on_object=True)))
+    corner = detect(Picture(pixels), seeing.with_params(zones=Zones(look=(top_left,))))
+
+    assert {d.region.box for d in on_it.defects} == {(110, 70, 6, 6), (250, 150, 6, 6)}
+    assert {d.region.box for d in corner.defects} == {(110, 70, 6, 6)}
+
+
+def test_parts_of_one_defect_are_one_where_the_gap_is_small_enough(detector: Detector) -> None:
+    picture = picture_with((40, 40, 4, 4), (46, 40, 4, 4))
+
+    apart = detect(picture, detector.with_params(merge_gap_px=1)).defects
+    (joined,) = detect(picture, detector.with_params(merge_gap_px=2)).defects
+
+    assert len(apart) == 2
+    assert joined.region.box == (40, 40, 10, 4)
+    assert joined.region.area_px == 32 + 2
+
+
+def test_between_the_two_limits_a_picture_is_to_be_reviewed(detector: Detector) -> None:
+    picture = picture_with((40, 40, 4, 4), red=140)
+    (defect,) = detect(picture, detector).defects
+    doubting = detector.with_params(min_score=defect.score + 0.01, review_score=defect.score - 0.01)
+
+    doubtful = detect(picture, doubting)
+    certain = detect(picture, detector.with_params(min_score=defect.score - 0.01))
+    harmless = detect(picture, detector.with_params(min_score=0.9, review_score=0.8))
+
+    assert (doubtful.verdict, doubtful.decision) == ("ok", "review")
+    assert [(one.defect.region.box, one.reason) for one in doubtful.tolerated] == [
+        ((40, 40, 4, 4), "score")
+    ]
+    assert (certain.verdict, certain.decision) == ("ng", "ng")
+    assert (harmless.verdict, harmless.decision) == ("ok", "ok")
+
+
+def test_what_a_rule_lets_pass_is_told_and_leaves_the_part_ok(detector: Detector) -> None:
+    rule = Rule(label="pit", under={"area_px": 40.0}, allowed=1)
+    picture = picture_with((40, 24, 6, 6))
+    two = picture_with((40, 24, 6, 6), (230, 20, 6, 6))
+
+    passed = detect(picture, detector.with_params(rules=(rule,)))
+    too_many = detect(two, detector.with_params(rules=(rule,)))
+
+    assert (passed.verdict, passed.decision, passed.defects) == ("ok", "ok", ())
+    assert [one.reason for one in passed.tolerated] == ["rule"]
+    assert (too_many.verdict, len(too_many.defects)) == ("ng", 2)
+
+
+def test_a_rule_in_millimetres_goes_by_the_scale_of_the_request(detector: Detector) -> None:
+    rule = Rule(under={"length_mm": 1.0})
+    picture = picture_with((40, 24, 6, 6))
+
+    fine = detect(picture, detector.at_scale(0.1).with_params(rules=(rule,)))
+    coarse = detect(picture, detector.at_scale(0.2).with_params(rules=(rule,)))
+
+    assert (fine.verdict, coarse.verdict) == ("ok", "ng")
+    with pytest.raises(ParameterInvalid, match="scale"):
+        detector.with_params(rules=(rule,))
+
+
+def test_a_manifests_limit_of_doubt_gives_way_to_a_lower_least_score(detector: Detector) -> None:
+    doubting = with_manifest(detector, review_score=0.4)
+
+    detection = detect(picture_with((40, 40, 4, 4), red=140), doubting.with_params(min_score=0.2))
+
+    assert detection.decision == "ng"
+    assert detection.tolerated == ()
+
+
+def test_a_limit_of_doubt_above_the_least_score_is_refused(detector: Detector) -> None:
+    with pytest.raises(ParameterInvalid, match="review_score"):
+        detector.with_params(min_score=0.5, review_score=0.6)
+
+
+def test_a_rule_for_a_label_that_nobody_finds_is_refused(detector: Detector) -> None:
+    with pytest.raises(ParameterInvalid, match="dent"):
+        detector.with_params(rules=(Rule(label="dent"),))
 
 
 def test_a_hole_is_a_hole_of_the_outline(detector: Detector) -> None:
@@ -377,7 +551,7 @@ def test_other_parameters_make_another_detector_and_leave_the_bundle_alone(
 
     assert detector.params == before
     changed = {"n": 3, "crop_size_px": 64, "min_confidence": 0.1, "min_score": 0.2}
-    assert other.params.model_dump() == before.model_dump() | changed
+    assert other.params.model_dump() == before.model_dump() | changed | {"extra_crops": 0}
     assert detector.with_params().params == before
 
 
@@ -391,6 +565,10 @@ def test_other_parameters_make_another_detector_and_leave_the_bundle_alone(
         ("min_confidence", -0.1),
         ("min_confidence", float("nan")),
         ("min_score", 1.1),
+        ("review_score", -0.1),
+        ("extra_crops", -1),
+        ("extra_crops", 65),
+        ("merge_gap_px", -1),
     ],
 )
 def test_a_parameter_out_of_bounds_is_refused_by_name(

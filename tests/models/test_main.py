@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.__main__ import draw_overlay, main
+from models.__main__ import main
 from models.bundle import Bundle
 from models.detection import detect
 from models.steps.pictures import (
@@ -85,23 +85,6 @@ def test_detect_draws_an_overlay_of_the_pictures_size(tiny_root: Path, desk: Pat
     assert overlay.hw == (96, 128)
 
 
-def test_an_overlay_has_red_outlines_and_blue_crops_and_leaves_the_picture_alone(
-    tiny: Bundle,
-) -> None:
-    image = normal().as_rgb8() // 8
-    image[20:30, 40:52, 0] = 255
-    before = image.copy()
-    detection = detect(Picture(image), tiny.detector)
-
-    drawn = draw_overlay(image, detection)
-
-    x, y, _, _ = detection.crops[0].box
-    np.testing.assert_array_equal(image, before)
-    assert drawn[20, 45].tolist() == drawn[25, 40].tolist() == [235, 40, 40]
-    assert drawn[y, x + 3].tolist() == [60, 130, 255]
-    np.testing.assert_array_equal(drawn[60:], before[60:])
-
-
 def test_detect_obeys_its_parameters(tiny_root: Path, desk: Path) -> None:
     parameters = ("--n", 3, "--crop-size", 20, "--min-confidence", 0, "--min-score", 1)
 
@@ -110,6 +93,50 @@ def test_detect_obeys_its_parameters(tiny_root: Path, desk: Path) -> None:
     written = json.loads((desk / "ng.json").read_text())
     assert [crop["box"][2:] for crop in written["crops"]] == [[20, 20]] * 3
     assert written["defects"] == []
+
+
+def test_detect_obeys_zones_and_rules_from_files_and_tells_millimetres(
+    tiny_root: Path, desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (desk / "rules.json").write_text('[{"under": {"length_mm": 2.0}}]')
+    right = '{"look": [{"points": [[0.5, 0], [1, 0], [1, 1], [0.5, 1]]}]}'
+    (desk / "zones.json").write_text(right)
+    rules = ("--rules", desk / "rules.json", "--mm-per-px", 0.1)
+
+    run(tiny_root, "detect", *ON_CPU, desk / "ng.png", "--out", desk / "rules", *rules)
+    zones = ("--zones", desk / "zones.json")
+    run(tiny_root, "detect", *ON_CPU, desk / "ng.png", "--out", desk / "zones", *zones)
+
+    ruled = json.loads((desk / "rules/ng.json").read_text())
+    (tolerated,) = ruled["tolerated"]
+    assert (ruled["verdict"], tolerated["reason"]) == ("ok", "rule")
+    assert tolerated["length_mm"] == pytest.approx(0.1 * tolerated["length_px"])
+    assert tolerated["area_mm"] == pytest.approx(1.2)
+    assert json.loads((desk / "zones/ng.json").read_text())["crops"] == []
+    assert capsys.readouterr().out == "ng.png: ok, defects: 0\n" * 2
+
+
+def test_detect_tells_a_picture_that_a_person_should_look_at_and_audits_on_demand(
+    tiny_root: Path, desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--min-score", 1, "--review-score", 0.5, "--extra-crops", 0, "--merge-gap", 3)
+
+    run(tiny_root, "detect", *ON_CPU, desk / "ng.png", "--out", desk, *words, "--audit")
+
+    written = json.loads((desk / "ng.json").read_text())
+    assert (written["verdict"], written["decision"]) == ("ok", "review")
+    assert written["audit"]["slices"] == written["audit"]["of_slices"] > 1
+    assert written["audit"]["missed"] == []
+    assert capsys.readouterr().out == "ng.png: review, defects: 0\n"
+
+
+def test_a_file_of_rules_that_is_none_is_refused_by_name(
+    tiny_root: Path, desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = run(tiny_root, "detect", *ON_CPU, desk / "ng.png", "--rules", desk / "note.png")
+
+    assert status == 2
+    assert capsys.readouterr().err.startswith("ParameterInvalid: rules: ")
 
 
 def test_synthesize_writes_the_storys_pictures_and_masks_bit_for_bit(

@@ -165,7 +165,7 @@ def leaver(client):
 
     scope = {"type": "http", "app": client.app, "headers": []}
     request = Request(scope, receive)
-    return Visit(request, services_of(request), Trace("leaver")), leaves
+    return Visit(request, services_of(request), Trace("leaver"), limit_s=60.0), leaves
 
 
 def test_a_client_that_leaves_the_queue_is_never_served(busy, leaver):
@@ -188,3 +188,19 @@ def test_work_in_steps_stops_when_nobody_waits_any_more(leaver):
 
     with pytest.raises(ClientDisconnect):
         visit.go_on()
+
+
+def test_a_visit_has_time_until_only_the_asked_share_is_left(leaver):
+    visit, _ = leaver
+    visit.trace.started_s = time.perf_counter() - 40.0
+
+    assert visit.has_time(0.3)
+    assert not visit.has_time(0.4)
+
+
+def test_a_visit_that_was_given_up_is_not_asked_for_time(leaver):
+    visit, _ = leaver
+    visit.given_up.set()
+
+    with pytest.raises(ClientDisconnect):
+        visit.has_time(0.3)

@@ -3,14 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.detection import Crop, Defect
+from models.audit import Audit
+from models.findings import Defect
+from models.rules import Tolerated
 from models.steps.outlines import find_regions
-from service.schemas import (
-    CropOut,
-    DefectOut,
-    ImageOut,
-    base64_of,
-)
+from models.surroundings import Crop
+from service.schemas import AuditOut, CropOut, DefectOut, ImageOut, ToleratedOut, base64_of
 
 
 @pytest.fixture
@@ -53,3 +51,39 @@ def test_a_crop_without_a_picture_says_so():
 
     assert CropOut.of(crop, None).image is None
     assert CropOut.of(crop, b"abc").image == base64_of(b"abc") == "YWJj"
+
+
+def test_a_crop_says_why_it_was_looked_into():
+    beyond = Crop(6, (4.5, 5.5), 0.1, (0, 0, 8, 8), "neighbour")
+
+    assert CropOut.of(beyond, None).reason == "neighbour"
+
+
+def test_length_and_width_have_twins_in_millimetres_where_the_scale_is_known():
+    (region,) = find_regions(np.ones((4, 40), bool))
+    defect = Defect("scratch", 0.5, region, False, (1,))
+
+    plain, scaled = DefectOut.of(defect, None), DefectOut.of(defect, 0.1)
+
+    assert (plain.length_px, plain.width_px, plain.mean_width_px) == (40.0, 4.0, 4.0)
+    assert (plain.length_mm, plain.width_mm, plain.mean_width_mm) == (None, None, None)
+    twins = (scaled.length_mm, scaled.width_mm, scaled.mean_width_mm)
+    assert twins == pytest.approx((4.0, 0.4, 0.4))
+
+
+def test_a_tolerated_defect_is_a_defect_with_its_reason(ring):
+    defect = Defect("scratch", 0.5, ring[1], False, (1,))
+
+    out = ToleratedOut.of_tolerated(Tolerated(defect, "score"), 0.1)
+
+    assert out.reason == "score"
+    assert out.model_dump(exclude={"reason"}) == DefectOut.of(defect, 0.1).model_dump()
+
+
+def test_an_audit_tells_how_many_slices_and_what_was_missed(ring):
+    defect = Defect("scratch", 0.5, ring[1], False, ())
+
+    out = AuditOut.of(Audit(12, 15, (defect,), 34.0), None)
+
+    assert (out.slices, out.of_slices) == (12, 15)
+    assert out.missed == [DefectOut.of(defect, None)]

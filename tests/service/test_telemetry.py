@@ -119,3 +119,14 @@ def test_logs_go_to_stdout_from_the_level_on():
 
     assert json.loads(done.stdout)["message"] == "yes"
     assert done.stderr == ""
+
+
+def test_audits_and_what_they_found_are_counted_by_product():
+    telemetry = Telemetry()
+    telemetry.audited.labels("tiny").inc()
+    telemetry.missed.labels("tiny", "pit").inc(2)
+
+    text = generate_latest(telemetry.registry).decode()
+
+    assert 'flawsmith_audited_pictures_total{product="tiny"} 1.0' in text
+    assert 'flawsmith_audit_missed_defects_total{label="pit",product="tiny"} 2.0' in text

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import io
+import json
 from base64 import b64decode
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from models.steps.pictures import encode_png
+from service.routes.detection import is_audited
 
 CONTRACT = {
     "id": str,
@@ -17,6 +21,8 @@ CONTRACT = {
     "defects": list,
     "budget_exhausted": bool,
     "timings_ms": dict,
+    "decision": str,
+    "tolerated": list,
 }
 DEFECT = {
     "label": str,
@@ -28,6 +34,9 @@ DEFECT = {
     "min_area_rect": dict,
     "truncated": bool,
     "crops": list,
+    "length_px": float,
+    "width_px": float,
+    "mean_width_px": float,
 }
 
 
@@ -57,7 +66,9 @@ def test_the_answer_has_every_field_of_the_contract(detect):
     assert answer["image"] == {"width": 128, "height": 96}
     assert (answer["product"], answer["version"]) == ("tiny", "10")
     assert answer["confidence_matrix"] is None
-    assert answer["crops"][0].keys() == {"rank", "center", "confidence", "box", "image"}
+    assert answer["audit"] is None
+    crop = answer["crops"][0]
+    assert crop.keys() == {"rank", "center", "confidence", "box", "image", "reason"}
 
 
 def test_a_defect_has_every_field_of_the_contract(detect):
@@ -161,6 +172,21 @@ def test_a_version_can_be_asked_for(detect):
         {"mm_per_px": "NaN"},
         {"mm_per_px": "1e999"},
         {"mm_per_px": "1e200"},
+        {"review_score": 1.5},
+        {"review_score": 0.9, "min_score": 0.8},
+        {"extra_crops": -1},
+        {"extra_crops": 65},
+        {"merge_gap": 257},
+        {"audit": "perhaps"},
+        {"zones": "{"},
+        {"zones": '{"look":[{"points":[[0,0],[1,1]]}]}'},
+        {"zones": '{"look":[{"points":[[0,0],[1,1],[1,"NaN"]]}]}'},
+        {"zones": "[" * 16384},
+        {"zones": " " * 16385},
+        {"rules": "{}"},
+        {"rules": '[{"under":{"area_px":-1}}]'},
+        {"rules": '[{"under":{"area_mm":1}}]'},
+        {"rules": '[{"label":"dent"}]'},
     ],
     ids=str,
 )
@@ -170,6 +196,102 @@ def test_a_parameter_out_of_range_is_refused_by_name(detect, query):
     assert refusal.status_code == 422
     assert refusal.json()["code"] == "invalid_parameter"
     assert next(iter(query)) in refusal.json()["detail"]
+
+
+def test_zones_of_a_request_say_where_defects_are_looked_for(detect):
+    left = {"look": [{"points": [[0, 0], [0.3, 0], [0.3, 1], [0, 1]]}]}
+    beside = {"ignore": [{"points": [[60, 0], [128, 0], [128, 96]], "frame": "px"}]}
+
+    assert detect(zones=json.dumps(left)).json()["defects"] == []
+    assert len(detect(zones=json.dumps(beside)).json()["defects"]) == 1
+
+
+def test_a_rule_of_a_request_lets_a_defect_pass_and_it_is_told(detect):
+    rules = [{"label": "pit", "under": {"length_mm": 2.0}, "allowed": 1}]
+
+    answer = detect(rules=json.dumps(rules), mm_per_px=0.1).json()
+
+    (tolerated,) = answer["tolerated"]
+    assert (answer["verdict"], answer["decision"], answer["defects"]) == ("ok", "ok", [])
+    assert tolerated["reason"] == "rule"
+    assert types_of(DEFECT, tolerated) == DEFECT
+    assert tolerated["length_mm"] == pytest.approx(0.1 * tolerated["length_px"])
+
+
+def test_between_review_score_and_min_score_a_person_should_look(detect):
+    answer = detect(min_score=1.0, review_score=0.5).json()
+
+    assert (answer["verdict"], answer["decision"]) == ("ok", "review")
+    assert [one["reason"] for one in answer["tolerated"]] == ["score"]
+
+
+def test_a_defect_is_followed_beyond_n_crops_only_where_that_is_asked_for(detect):
+    followed = detect(n=1, crop_size=16, extra_crops=4).json()
+    cut = detect(n=1, crop_size=16).json()
+
+    assert {crop["reason"] for crop in followed["crops"]} == {"peak", "neighbour"}
+    assert [crop["reason"] for crop in cut["crops"]] == ["peak"]
+    assert cut["defects"][0]["truncated"]
+
+
+def test_extra_crops_that_would_fill_the_memory_are_refused_and_the_manifests_are_fewer(serve):
+    picture = encode_png(np.zeros((96, 128), np.uint8))
+    narrow = serve(max_crop_pixels=6 * 32 * 32)
+
+    def ask(**query):
+        return narrow.post("/detect", params=query, files={"image": picture})
+
+    assert ask().status_code == 200
+    assert ask(extra_crops=1).status_code == 200
+    refusal = ask(extra_crops=2)
+    assert refusal.status_code == 422
+    assert "extra_crops" in refusal.json()["detail"]
+
+
+def two_squares() -> bytes:
+    """The second is what one crop misses."""
+    pixels = np.zeros((96, 128, 3), np.uint8)
+    pixels[20:26, 20:26, 0], pixels[70:76, 100:106, 0] = 255, 230
+    return encode_png(pixels)
+
+
+def test_an_audit_tells_what_the_crops_missed_and_leaves_the_verdict(client):
+    answer = client.post(
+        "/detect", params={"n": 1, "audit": True}, files={"image": two_squares()}
+    ).json()
+
+    (missed,) = answer["audit"]["missed"]
+    assert missed["box"] == [100, 70, 6, 6]
+    assert [defect["box"] for defect in answer["defects"]] == [[20, 20, 6, 6]]
+    assert answer["audit"]["slices"] > 4
+    assert answer["timings_ms"]["audit"] > 0
+
+
+@pytest.mark.parametrize(("share", "query", "audits"), [(1, {}, 1), (1, {"audit": False}, 0)])
+def test_a_share_of_the_requests_is_audited_unless_one_declines(serve, share, query, audits):
+    client = serve(audit_share=share)
+
+    client.post("/detect", params={"n": 1, **query}, files={"image": two_squares()})
+
+    text = client.get("/metrics").text
+    missed = 'flawsmith_audit_missed_defects_total{label="pit",product="tiny"} 1.0'
+    assert ('flawsmith_audited_pictures_total{product="tiny"} 1.0' in text) is (audits == 1)
+    assert (missed in text) is (audits == 1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "share", "drawn", "is_so"),
+    [
+        (None, 0.0, 0.0, False),
+        (None, 0.2, 0.19, True),
+        (None, 0.2, 0.2, False),
+        (None, 1.0, 0.999, True),
+        (True, 0.0, 0.5, True),
+        (False, 1.0, 0.5, False),
+    ],
+)
+def test_a_request_is_audited_as_it_asks_and_else_by_chance(asked, share, drawn, is_so):
+    assert is_audited(asked, share, lambda: drawn) is is_so
 
 
 def test_a_misspelt_parameter_is_refused_and_the_known_ones_are_listed(detect):
