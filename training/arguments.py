@@ -14,7 +14,7 @@ from training.downstream import SEGMENTERS
 from training.feeding import Diet
 from training.recipes import RECIPES
 from training.trainers.arms import ARM_NAMES
-from training.trainers.stages import STAGES
+from training.trainers.stages import PEERS, STAGES
 
 SAMPLES = 200
 """Synthetic samples that promises are checked on."""
@@ -47,7 +47,7 @@ def build_parser(functions: Mapping[str, Step]) -> argparse.ArgumentParser:
     step.add_argument("--citation", default="not stated")
     step = _add(steps, "fit", functions)
     step.add_argument("--run", type=Path, required=True)
-    step.add_argument("--only", nargs="+", choices=STAGES, default=STAGES)
+    step.add_argument("--only", nargs="+", choices=(*STAGES, *PEERS), default=STAGES)
     step.add_argument("--start-from", type=Path, help="a bundle whose generators to start from")
     step.add_argument("--accelerator", default="auto")
     step.add_argument("--devices", type=int, default=1)

@@ -89,6 +89,19 @@ def segmenter_export(network: Segmenter) -> Exported:
     )
 
 
+def whole_export(network: Segmenter) -> Exported:
+    """The segmenter over whole pictures, of any height and width that are multiples of 32."""
+    rng = np.random.default_rng(0)
+    free = {0: "batch", 1: "height", 2: "width"}
+    return Exported(
+        network,
+        {"image": random_pixels(rng, 1, 96, 128, 3)},
+        {"image": random_pixels(rng, 2, 160, 96, 3)},
+        ("logits",),
+        {"image": free, "logits": {0: "batch", 2: "height", 3: "width"}},
+    )
+
+
 def mask_generator_export(network: MaskGenerator, labels: int) -> Exported:
     """Sites of the fixed side, any batch."""
 

@@ -73,6 +73,31 @@ class SegmenterRecipe:
 
 
 @dataclass(frozen=True)
+class WholeRecipe:
+    """The peer that segments whole pictures made small; its steps follow the segmenter's pixels."""
+
+    width_px: int = 1024
+    batch: int = 2
+    learning_rate: float = 4e-4
+    ema_decay: float = 0.98
+    validations: int = 3
+
+
+@dataclass(frozen=True)
+class CalibrationRecipe:
+    """What thresholds must keep to on validation parts.
+
+    missed_share: of the bad parts at most so many are called good. rejected_share: of the good
+    parts at most so many are called bad. lost_share: of the defects at most so many get no crop for
+    the sake of fewer crops.
+    """
+
+    missed_share: float = 0.05
+    rejected_share: float = 0.05
+    lost_share: float = 0.01
+
+
+@dataclass(frozen=True)
 class MaskGeneratorRecipe:
     """Stage 1 of synthesis: its network, and weights of its losses. 0 switches a part off.
 
@@ -151,6 +176,8 @@ class Recipe:
     defect_generator: DefectGeneratorRecipe
     object_rule: ObjectRule
     downstream: DownstreamRecipe = DownstreamRecipe()
+    whole: WholeRecipe = WholeRecipe()
+    calibration: CalibrationRecipe = CalibrationRecipe()
     n: int = 5
     crop_scale: tuple[float, float] = (1.4, 2.6)
     site_candidates: int = 4

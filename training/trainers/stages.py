@@ -29,12 +29,15 @@ from training.trainers.loop import Task, run_loop
 from training.trainers.mask_task import MaskTask
 from training.trainers.segmenter_task import SegmenterTask
 from training.trainers.supervised import LocatorTask, torch_locator
+from training.trainers.whole_task import WholeTask, whole_schedule
 
 FEW_SHOTS = 10
 """Up to so many training pictures with a defect, nothing else with one is looked at."""
 
 STAGES = ("locator", "segmenter", "mask_generator", "defect_generator")
 DETECTORS, GENERATORS = STAGES[:2], STAGES[2:]
+PEERS = ("whole",)
+"""Trained only to be measured against; nothing of them is sealed."""
 
 
 def fit_stages(
@@ -85,6 +88,8 @@ def origin_of(stage: str, run: Path, recipe: Recipe, start: Path | None = None) 
     digest.update(repr((recipe.seed, recipe.crop_scale, getattr(recipe, stage))).encode())
     if stage in DETECTORS and (run / PAIRS).exists():
         digest.update((run / PAIRS).read_bytes())
+    if stage in PEERS:
+        digest.update(repr(recipe.segmenter).encode())
     if stage == "segmenter":
         digest.update((run / "locator.pt").read_bytes())
     if start and stage in GENERATORS:
@@ -103,6 +108,13 @@ def load_segmenter(run: Path, recipe: Recipe, labels: int) -> Segmenter:
     """The trained segmenter of a run, ready to run."""
     network = _new_segmenter(recipe, labels)
     _load(network, run / "segmenter.pt")
+    return network
+
+
+def load_whole(run: Path, recipe: Recipe, labels: int) -> Segmenter:
+    """The trained segmenter of whole pictures of a run, ready to run."""
+    network = _new_segmenter(recipe, labels)
+    _load(network, run / "whole.pt")
     return network
 
 
@@ -136,6 +148,11 @@ def _segmenter_task(run: Path, recipe: Recipe, data: Dataset) -> tuple[Task, Sch
 
     network = _new_segmenter(recipe, len(data.labels))
     return SegmenterTask(network, data, recipe.segmenter, peaks), recipe.segmenter.schedule
+
+
+def _whole_task(_run: Path, recipe: Recipe, data: Dataset) -> tuple[Task, Schedule]:
+    network = _new_segmenter(recipe, len(data.labels))
+    return WholeTask(network, data, recipe.whole), whole_schedule(recipe, data)
 
 
 def _mask_task(_run: Path, recipe: Recipe, data: Dataset) -> tuple[Task, Schedule]:
@@ -235,6 +252,7 @@ _NEW: dict[str, Callable[[Recipe, int], nn.Module]] = {
 _TASKS = {
     "locator": _locator_task,
     "segmenter": _segmenter_task,
+    "whole": _whole_task,
     "mask_generator": _mask_task,
     "defect_generator": _defect_task,
 }
