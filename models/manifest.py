@@ -79,6 +79,11 @@ class DetectionParams(Frozen):
     crop_size_px: int = Field(gt=0, description="side of the square crops")
     min_confidence: Score = Field(description="a peak below it gets no crop; calibrated")
     min_score: Score = Field(description="a region below it is not a defect; calibrated")
+    review_score: Score | None = Field(
+        default=None,
+        description="where every region is below it, the part is surely good; up to min_score "
+        "somebody looks again; calibrated",
+    )
     min_area_px: float = Field(ge=0.0, description="a smaller region is not a defect")
     mask_threshold: Score = Field(description="defect probability from which a pixel is defect")
     largest_defect_px: float = Field(gt=0.0, description="longest side of the largest defect")

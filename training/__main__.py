@@ -19,6 +19,7 @@ from models.errors import FlawsmithError, ParameterInvalid
 from training import feeding
 from training.ablations import leave_out
 from training.arguments import PICTURES, SAMPLES, Step, build_parser
+from training.calibration import calibrate, cross_judge, sweep_thresholds, with_calibration
 from training.contests import Contest, hold_contest
 from training.data import (
     Dataset,
@@ -29,13 +30,9 @@ from training.data import (
     split_samples,
     store_samples,
 )
+from training.detection_report import describe_findings, write_detection_report
 from training.downstream import SEGMENTERS, read_table, results_of, run_experiment
-from training.evaluation import (
-    calibrate,
-    evaluate_detection,
-    evaluate_synthesis,
-    with_calibration,
-)
+from training.evaluation import Findings, evaluate_synthesis, look_at, measure_detection
 from training.importers import import_folders, list_pictures
 from training.markings import Sample
 from training.pairs import read_pairs, store_pairs
@@ -112,7 +109,7 @@ def import_data(arguments: argparse.Namespace) -> None:
 
 def fit(arguments: argparse.Namespace) -> None:
     """Train the networks of a run; a killed training goes on where its checkpoint stands."""
-    recipe = _recipe(arguments.run)
+    recipe = read_recipe(arguments.run)
     fabric = Fabric(
         accelerator=arguments.accelerator, devices=arguments.devices, precision=arguments.precision
     )
@@ -122,7 +119,7 @@ def fit(arguments: argparse.Namespace) -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     """Write the four graphs of a run behind the parity gate, and a draft bundle of them."""
-    recipe, data = _recipe(arguments.run), load_dataset(arguments.run)
+    recipe, data = read_recipe(arguments.run), load_dataset(arguments.run)
     for file, gap in export_run(arguments.run, recipe, len(data.labels)).items():
         print(f"{file}: differs from torch by {gap:.1e} at most")
     shutil.rmtree(arguments.run / "draft", ignore_errors=True)
@@ -143,15 +140,23 @@ def evaluate(arguments: argparse.Namespace) -> None:
         print(*contest.lines(), sep="\n", end="\n\n")
         _print_figures(contest.promises)
     elif arguments.bundle:
-        _print_figures(_measure(open_bundle(arguments.bundle), data, samples or SAMPLES))
+        bundle = open_bundle(arguments.bundle)
+        _show(arguments.run, bundle, *_measure(bundle, data, samples or SAMPLES))
     else:
-        bundle = open_bundle(find_draft(arguments.run))
-        calibration = calibrate(data.val, bundle.detector)
-        figures = _measure(with_calibration(bundle, calibration), data, samples or SAMPLES)
+        draft = open_bundle(find_draft(arguments.run))
+        goals, swept = (
+            read_recipe(arguments.run).calibration,
+            sweep_thresholds(data.val, draft.detector),
+        )
+        calibration = calibrate(swept, goals)
+        bundle = with_calibration(draft, calibration)
+        found, figures = _measure(bundle, data, samples or SAMPLES)
+        figures |= _rounded(cross_judge(swept, goals))
         (arguments.run / "evaluation.json").write_text(
             json.dumps({"calibrated": asdict(calibration), "figures": figures}, indent=1)
         )
-        _print_figures(asdict(calibration) | figures)
+        _print_figures(asdict(calibration))
+        _show(arguments.run, bundle, found, figures)
 
 
 def seal(arguments: argparse.Namespace) -> None:
@@ -205,7 +210,7 @@ def _choose_samples(arguments: argparse.Namespace, recipe: Recipe) -> list[Sampl
 
 
 def _evaluate_downstream(arguments: argparse.Namespace, data: Dataset) -> None:
-    run, recipe = arguments.run, _recipe(arguments.run)
+    run, recipe = arguments.run, read_recipe(arguments.run)
     arms = plain_arms(data, recipe)
     asked = arguments.arms or ARM_NAMES
     if OURS in asked:
@@ -238,7 +243,7 @@ def _evaluate_feeding(arguments: argparse.Namespace) -> None:
 
 def _hold_contest(arguments: argparse.Namespace, data: Dataset, count: int) -> Contest:
     """Every arm, ours being a bundle's generators where one is named, else the run's own."""
-    recipe = _recipe(arguments.run)
+    recipe = read_recipe(arguments.run)
     if arguments.bundle:
         synthesizer = open_bundle(arguments.bundle).synthesizer
         if synthesizer.labels != data.labels:
@@ -248,11 +253,26 @@ def _hold_contest(arguments: argparse.Namespace, data: Dataset, count: int) -> C
     return hold_contest(data, recipe, synthesizer, count=count)
 
 
-def _measure(bundle: Bundle, data: Dataset, samples: int) -> dict[str, float]:
+def _measure(bundle: Bundle, data: Dataset, samples: int) -> tuple[Findings, dict[str, float]]:
     """Every figure of both stories, rounded to what the number of pictures can tell."""
-    figures = evaluate_detection(data.val, bundle.detector)
+    found = look_at(data.val, bundle.detector)
+    figures = measure_detection(found)
     figures |= evaluate_synthesis(data.val_normals, bundle.synthesizer, count=samples, seed=1)
+    return found, _rounded(figures)
+
+
+def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in figures.items()}
+
+
+def _show(run: Path, bundle: Bundle, found: Findings, figures: Mapping[str, float]) -> None:
+    """Print every figure, and write the page that shows detection's errors."""
+    _print_figures(figures)
+    page = run / "detection.html"
+    write_detection_report(
+        page, describe_bundle(bundle.manifest) | describe_findings(found), found, figures
+    )
+    print(f"wrote {page}")
 
 
 def _print_figures(figures: Mapping[str, float]) -> None:
@@ -265,7 +285,8 @@ def _about(run: Path) -> dict[str, Any]:
     return dict(json.loads((run / "run.json").read_text()))
 
 
-def _recipe(run: Path) -> Recipe:
+def read_recipe(run: Path) -> Recipe:
+    """The recipe that a run was imported for."""
     about = _about(run)
     recipe = named_recipe(about["recipe"], largest_defect_px=about["largest_defect_px"])
     return leave_out(recipe, about.get("without", ()))

@@ -7,184 +7,107 @@ docstring.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.bundle import Bundle
-from models.detection import Detection, Detector, detect, predict_field
+from models.detection import Detector
 from models.errors import ParameterInvalid
-from models.steps.crops import Window, window_around
+from models.manifest import DetectionParams
 from models.steps.fields import ConfidenceField
 from models.steps.fusion import contrast
-from models.steps.outlines import Region, place_region
+from models.steps.outlines import place_region
 from models.steps.pictures import Picture
 from models.synthesis import SynthesisRequest, Synthesizer, Synthetic, find_allowed, synthesize
+from training.calibration import coverage, is_bad, judge_parts, limits_of, predictions_of, sweep
 from training.data import Record
-from training.metrics import (
-    FALSE_REGIONS,
-    Predicted,
-    froc,
-    image_auroc,
-    is_covered,
-    is_found,
-    pixel_average_precision,
-    recall_at,
+from training.metrics import image_auroc
+from training.regions import (
+    Predictions,
+    best_scores,
+    draw_curve,
+    look_up_flaws,
+    measure_images,
+    measure_pixels,
+    measure_recall,
+    measure_reliability,
+    measure_sizes,
+    part_predictions,
 )
 
 CROPS = (1, 3, 5, 10)
 """The n at which stage-1 coverage is told."""
-MASK_THRESHOLDS = (0.2, 0.3, 0.4, 0.5)
-"""Defect probabilities from which a pixel may be called defect."""
-ANY_SCORE = 1e-9
-"""A score that every region has; at 0 the story would drop its area limit too."""
-SIZE_BINS_PX = (0, 16, 32, 64, 128, 4096)
-"""Edges of the bins of defect size, by longest side."""
 PROMISES = ("identical", "legal", "inside", "visible")
 """What every synthetic sample is checked for."""
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """Thresholds chosen on validation pictures."""
+class Findings:
+    """What a detector as it is calibrated shows of pictures, at any score."""
 
-    min_confidence: float
-    min_score: float
-    mask_threshold: float
+    records: tuple[Record, ...]
+    params: DetectionParams
+    fields: tuple[ConfidenceField, ...]
+    predictions: Predictions
 
 
 def evaluate_detection(records: tuple[Record, ...], detector: Detector) -> dict[str, float]:
-    """Coverage, FROC, pixel and image figures of a detector as it is calibrated.
+    """Coverage, FROC, pixel and part figures of a detector as it is calibrated."""
+    return measure_detection(look_at(records, detector))
 
-    FROC sweeps the score over everything large enough that the calibrated crops show.
-    """
-    figures = measure_coverage(records, detector)
+
+def look_at(records: tuple[Record, ...], detector: Detector) -> Findings:
+    """Detect on every picture: everything large enough that the calibrated crops show."""
     swept = sweep(records, detector)
-    per_image, recall, _ = froc(_truths(records), _predictions(swept))
-    for most in FALSE_REGIONS:
-        figures[f"recall_at_{most:g}_false_regions"] = recall_at(per_image, recall, most)
-    figures |= measure_sizes(records, swept, detector.params.min_score)
-    figures |= measure_pictures(records, swept)
+    fields = tuple(told.field for told in swept)
+    return Findings(records, detector.params, fields, predictions_of(swept))
+
+
+def measure_detection(found: Findings) -> dict[str, float]:
+    """Every figure of detection."""
+    records, predictions = found.records, found.predictions
+    figures = measure_coverage(records, found.fields, found.params)
+    figures |= measure_recall(draw_curve(records, predictions))
+    figures |= measure_as_calibrated(records, predictions, found.params)
+    figures["image_auroc"] = measure_images(records, predictions)
+    figures["expected_calibration_error"] = measure_reliability(records, predictions)[0]
     return figures
 
 
-def calibrate(records: tuple[Record, ...], detector: Detector) -> Calibration:
-    """Thresholds for a service that should neither miss nor cry wolf.
+def measure_coverage(
+    records: tuple[Record, ...], fields: Sequence[ConfidenceField], params: DetectionParams
+) -> dict[str, float]:
+    """Stage-1 coverage at each n with every peak looked into, and image AUROC of the locator.
 
-    min_confidence: the greatest that costs at most one point of stage-1 coverage at n, or 0.
-    mask_threshold and min_score: the best F1 of regions, over all pictures; of equals the greatest.
+    `_literal`: by the rule of the n greatest pixels, neighbours or not.
     """
-    fields = [predict_field(record.image, detector.locator) for record in records]
-    full = coverage(records, fields, detector, n=detector.params.n, min_confidence=0.0)
-    candidates = (0.0, *np.linspace(0.01, 0.6, 60))
-    kept = [
-        c
-        for c in candidates
-        if coverage(records, fields, detector, n=detector.params.n, min_confidence=float(c))
-        >= full - 0.01
-    ]
-    min_confidence = round(float(max(kept)), 3)
-    looking = detector.with_params(min_confidence=min_confidence)
-    judged = [(*best_f1(records, with_threshold(looking, t)), t) for t in MASK_THRESHOLDS]
-    _, mask_threshold, min_score = max((f1, t, score) for f1, score, t in judged)
-    return Calibration(min_confidence, min_score, mask_threshold)
-
-
-def best_f1(records: tuple[Record, ...], detector: Detector) -> tuple[float, float]:
-    """The greatest F1 of regions over all pictures, and the score it needs (a little less)."""
-    per_image, recall, thresholds = froc(_truths(records), _predictions(sweep(records, detector)))
-    if not len(thresholds):
-        return 0.0, 0.5
-    total = sum(len(record.flaws) for record in records)
-    hits, false = recall * total, per_image * len(records)
-    f1 = 2 * hits / np.maximum(hits + false + total, 1e-9)
-    best = int(np.argmax(f1))
-    return round(float(f1[best]), 6), round(max(0.0, float(thresholds[best]) - 5e-4), 3)
-
-
-def sweep(records: tuple[Record, ...], detector: Detector) -> list[Detection]:
-    """What the detector shows at any score; the area limit still holds."""
-    anything = detector.with_params(min_score=ANY_SCORE)
-    return [detect(Picture(record.image), anything) for record in records]
-
-
-def with_threshold(detector: Detector, mask_threshold: float) -> Detector:
-    """A detector whose masks begin at another probability."""
-    params = detector.params.model_copy(update={"mask_threshold": mask_threshold})
-    return replace(detector, params=params)
-
-
-def coverage(
-    records: tuple[Record, ...],
-    fields: list[ConfidenceField],
-    detector: Detector,
-    *,
-    n: int,
-    min_confidence: float,
-) -> float:
-    """Share of defects of which one of at most n crops shows at least half of the pixels."""
-    shown = [
-        is_covered(flaw.region, windows)
-        for record, field in zip(records, fields, strict=True)
-        if record.flaws
-        for windows in [_windows(field, detector, n, min_confidence)]
-        for flaw in record.flaws
-    ]
-    return float(np.mean(shown)) if shown else 0.0
-
-
-def measure_coverage(records: tuple[Record, ...], detector: Detector) -> dict[str, float]:
-    """Stage-1 coverage at each n with every peak looked into, and image AUROC of the locator."""
-    fields = [predict_field(record.image, detector.locator) for record in records]
-    figures = {
-        f"coverage_at_{n}": coverage(records, fields, detector, n=n, min_confidence=0.0)
-        for n in CROPS
-    }
+    figures = {}
+    for rule, name in (("coverage", ""), ("literal", "_literal")):
+        for n in CROPS:
+            asked = {"n": n, "min_confidence": 0.0, "peak_rule": rule}
+            of_rule = params.model_copy(update=asked)
+            figures[f"coverage_at_{n}{name}"] = coverage(records, fields, of_rule)
     strongest = [float(field.logits.max()) for field in fields]
     figures["locator_image_auroc"] = image_auroc(strongest, [bool(r.flaws) for r in records])
     return figures
 
 
-def measure_sizes(
-    records: tuple[Record, ...], swept: list[Detection], min_score: float
+def measure_as_calibrated(
+    records: tuple[Record, ...], predictions: Predictions, params: DetectionParams
 ) -> dict[str, float]:
-    """Share found in bins of the defect's longest side, and false regions, as calibrated."""
-    found: dict[int, list[bool]] = {}
-    false = 0
-    for record, detection in zip(records, swept, strict=True):
-        kept = [d.region for d in detection.defects if d.score >= min_score]
-        for flaw in record.flaws:
-            hit = any(is_found(flaw.region, region) for region in kept)
-            found.setdefault(int(np.digitize(flaw.side_px, SIZE_BINS_PX[1:-1])), []).append(hit)
-        truths = [flaw.region for flaw in record.flaws]
-        false += sum(not any(is_found(t, region) for t in truths) for region in kept)
-    figures = {
-        f"recall_{SIZE_BINS_PX[bin_]}_to_{SIZE_BINS_PX[bin_ + 1]}_px": float(np.mean(hits))
-        for bin_, hits in sorted(found.items())
-    }
-    figures["recall_as_calibrated"] = float(np.mean([h for hits in found.values() for h in hits]))
-    figures["false_regions_as_calibrated"] = false / len(records)
-    return figures
-
-
-def measure_pictures(records: tuple[Record, ...], swept: list[Detection]) -> dict[str, float]:
-    """Image AUROC of the best score, and pixel AP of the found regions."""
-    best = [max((d.score for d in detection.defects), default=0.0) for detection in swept]
-    scores, truths = [], []
-    for record, detection in zip(records, swept, strict=True):
-        canvas = np.zeros(record.labels.shape, np.float32)
-        for defect in reversed(detection.defects):
-            region = defect.region
-            height, width = region.mask.shape
-            window = canvas[region.y : region.y + height, region.x : region.x + width]
-            window[region.mask] = defect.score
-        # Every fourth pixel of each axis: AP over 150 MP would need more memory than it tells.
-        scores.append(canvas[::4, ::4].ravel())
-        truths.append((record.labels[::4, ::4] > 0).ravel())
-    return {
-        "image_auroc": image_auroc(best, [bool(r.flaws) for r in records]),
-        "pixel_ap": pixel_average_precision(np.concatenate(scores), np.concatenate(truths)),
-    }
+    """What is found, what is drawn, and what becomes of parts, at the detector's own limits."""
+    looks = look_up_flaws(records, predictions)
+    figures = measure_sizes(looks, params.min_score)
+    found = [look.score >= params.min_score for look in looks]
+    parted = part_predictions(records, predictions)
+    false = [one for _, one, is_true in parted if not is_true and one.score >= params.min_score]
+    figures["recall_as_calibrated"] = float(np.mean(found)) if found else 0.0
+    figures["false_regions_as_calibrated"] = len(false) / len(records)
+    figures |= measure_pixels(records, predictions, params.min_score)
+    limits = limits_of(params)
+    scores = best_scores(predictions)
+    return figures | judge_parts(scores, is_bad(records), [limits] * len(records))
 
 
 @dataclass
@@ -260,27 +183,3 @@ def check_promises(record: Record, sample: Synthetic, synthesizer: Synthesizer) 
             for d in sample.defects
         ),
     }
-
-
-def with_calibration(bundle: Bundle, calibration: Calibration) -> Bundle:
-    """A bundle whose detector uses other thresholds."""
-    detector = bundle.detector.with_params(
-        min_confidence=calibration.min_confidence, min_score=calibration.min_score
-    )
-    return replace(bundle, detector=with_threshold(detector, calibration.mask_threshold))
-
-
-def _windows(
-    field: ConfidenceField, detector: Detector, n: int, min_confidence: float
-) -> list[Window]:
-    params = detector.params
-    peaks = field.peaks(n, min_confidence=min_confidence, radius_px=params.reach_px)
-    return [window_around((p.x, p.y), params.crop_size_px, field.image_hw) for p in peaks]
-
-
-def _truths(records: tuple[Record, ...]) -> list[list[Region]]:
-    return [[flaw.region for flaw in record.flaws] for record in records]
-
-
-def _predictions(swept: list[Detection]) -> list[list[Predicted]]:
-    return [[Predicted(d.region, d.score) for d in detection.defects] for detection in swept]

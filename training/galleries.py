@@ -10,6 +10,7 @@ import numpy as np
 
 from models.arrays import RgbImage
 from models.steps.crops import Window, cut_crop, resize_crop
+from models.steps.outlines import Region
 from training.data import Flaw, Record
 from training.fidelity import DefectCrop, crop_defects, whole_flaws, window_of
 
@@ -22,6 +23,8 @@ ROWS = 6
 PICTURE_HW = (300, 460)
 ZOOM_PX = 300
 FRAME = (143, 179, 172)
+SCENE_PX = 240
+TRUE_COLOUR, FOUND_COLOUR = (90, 220, 120), (255, 120, 60)
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,22 @@ def show_steps(record: Record, normals: Sequence[Record]) -> Steps:
         zoom=cut_cell(record, largest, side_px=ZOOM_PX),
         label=largest.label,
     )
+
+
+def show_scene(record: Record, shown: Region, found: Sequence[Region] = ()) -> RgbImage:
+    """A region in its surroundings, with what is annotated there outlined green, found orange."""
+    window = _cell_window(record, Flaw(1, shown))
+    scene = resize_crop(cut_crop(record.image, window), SCENE_PX)
+    factor = SCENE_PX / window.side_px
+    for colour, regions in (
+        (TRUE_COLOUR, [flaw.region for flaw in record.flaws]),
+        (FOUND_COLOUR, found),
+    ):
+        for region in regions:
+            for ring in (region.polygon.exterior, *region.polygon.holes):
+                corners = np.rint((ring - (window.x, window.y)) * factor).astype(np.int32)
+                cv2.polylines(scene, [corners], True, colour, 1, cv2.LINE_AA)
+    return scene
 
 
 def find_normal(record: Record, normals: Sequence[Record]) -> Record:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,15 @@ class Predicted:
     score: float
 
 
+@dataclass(frozen=True)
+class ScoreBin:
+    """Regions of about one score: their mean score, the share of true ones, how many they are."""
+
+    score: float
+    share_true: float
+    count: int
+
+
 def is_covered(truth: Region, windows: list[Window]) -> bool:
     """Whether one window shows at least half of a defect's pixels."""
     x, y = truth.x, truth.y
@@ -51,7 +61,7 @@ def is_found(truth: Region, predicted: Region) -> bool:
 
 
 def froc(
-    truths: list[list[Region]], predictions: list[list[Predicted]]
+    truths: Sequence[Sequence[Region]], predictions: Sequence[Sequence[Predicted]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """False regions per image, share of defects found and threshold, by falling threshold.
 
@@ -80,6 +90,12 @@ def recall_at(per_image: NDArray[np.float64], recall: NDArray[np.float64], most:
     """The greatest share of defects found at up to `most` false regions per image."""
     allowed = recall[per_image <= most]
     return float(allowed.max()) if allowed.size else 0.0
+
+
+def score_at(per_image: NDArray[np.float64], thresholds: NDArray[np.float64], most: float) -> float:
+    """The least score that keeps to `most` false regions per image; infinite where none does."""
+    allowed = thresholds[per_image <= most]
+    return float(allowed.min()) if allowed.size else float("inf")
 
 
 def pixel_average_precision(scores: NDArray[np.float32], truths: Mask) -> float:
@@ -131,6 +147,24 @@ def image_auroc(scores: list[float], is_defect: list[bool]) -> float:
     if len(set(is_defect)) < 2:
         return 0.5
     return float(roc_auc_score(is_defect, scores))
+
+
+def calibration_error(
+    scores: NDArray[np.float64], is_true: NDArray[np.bool_], *, bins: int = 10
+) -> tuple[float, list[ScoreBin]]:
+    """Expected calibration error, and what it is summed over: bins of equal width that hold any.
+
+    The mean gap between a bin's mean score and its share of true ones, weighed by its count.
+    Source: "Obtaining Well Calibrated Probabilities Using Bayesian Binning", Naeini et al. 2015.
+    """
+    places = np.minimum((scores * bins).astype(int), bins - 1)
+    told = [
+        ScoreBin(float(scores[there].mean()), float(is_true[there].mean()), int(there.sum()))
+        for there in (places == bin_ for bin_ in range(bins))
+        if there.any()
+    ]
+    total = max(len(scores), 1)
+    return sum(one.count * abs(one.score - one.share_true) for one in told) / total, told
 
 
 def kid_like(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:

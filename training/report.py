@@ -83,29 +83,29 @@ def write_report(
     """
     real_sheet, figures = visit(data.train + data.val).sheet(), contest.figures
     sheets = {name: gallery.sheet() for name, gallery in contest.galleries.items()}
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )
-    environment.filters["address"] = as_address
     normals = data.val_normals + data.train_normals
-    page = environment.get_template("report.html").render(
-        about=about,
-        ours=OURS,
-        cards=list(judge_goals(contest.promises, figures, comparisons)),
-        promises=contest.promises,
-        figures=figures,
-        columns=[(measure, measure.best(figures)) for measure in MEASURES],
-        floor=next((row for row in figures.values() if "kid_floor" in row), {}),
-        comparisons=comparisons,
-        titles=TITLES,
-        clear=CLEAR,
-        labels=data.labels,
-        sheets=sheets,
-        real_sheet=real_sheet,
-        steps={
-            name: [show_steps(record, normals) for record in gallery.records]
-            for name, gallery in contest.galleries.items()
-        },
+    page = (
+        new_environment()
+        .get_template("report.html")
+        .render(
+            about=about,
+            ours=OURS,
+            cards=list(judge_goals(contest.promises, figures, comparisons)),
+            promises=contest.promises,
+            figures=figures,
+            columns=[(measure, measure.best(figures)) for measure in MEASURES],
+            floor=next((row for row in figures.values() if "kid_floor" in row), {}),
+            comparisons=comparisons,
+            titles=TITLES,
+            clear=CLEAR,
+            labels=data.labels,
+            sheets=sheets,
+            real_sheet=real_sheet,
+            steps={
+                name: [show_steps(record, normals) for record in gallery.records]
+                for name, gallery in contest.galleries.items()
+            },
+        )
     )
     file.write_text(page, encoding="utf-8")
     for name, sheet in ((OURS, sheets[OURS]), ("real", real_sheet)):
@@ -187,6 +187,15 @@ def compare_arms(title: str, table: Table) -> Comparison:
             values = {figure: (e.mean, e.error) for figure, e in found.items()}
             gains.append(Line(f"{OURS} − {arm}", len(shared), values))
     return Comparison(title, means, gains)
+
+
+def new_environment() -> Environment:
+    """Where the pages' templates are, with what they may ask for."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+    )
+    environment.filters["address"] = as_address
+    return environment
 
 
 def as_address(image: RgbImage) -> str:

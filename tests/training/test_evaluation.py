@@ -6,21 +6,18 @@ import numpy as np
 import pytest
 
 from models.bundle import Bundle, open_bundle
-from models.detection import detect
 from models.steps.pictures import Picture
 from models.synthesis import SynthesisRequest, synthesize
 from tests.tiny import write_tiny_bundle
 from training.data import Record
 from training.evaluation import (
     PROMISES,
-    Calibration,
     Tally,
-    calibrate,
     check_promises,
     evaluate_detection,
     evaluate_synthesis,
-    measure_sizes,
-    with_calibration,
+    look_at,
+    measure_detection,
 )
 
 HW = (96, 160)
@@ -56,39 +53,6 @@ RECORDS = (
 )
 
 
-def test_calibration_parts_true_from_false_regions(bundle):
-    calibration = calibrate(RECORDS, bundle.detector)
-
-    figures = evaluate_detection(RECORDS, with_calibration(bundle, calibration).detector)
-    assert 0.9 < calibration.min_score < 1.0
-    assert calibration.min_confidence == pytest.approx(0.6)
-    assert figures["recall_as_calibrated"] == 1.0
-    assert figures["false_regions_as_calibrated"] == 0.0
-
-
-def test_calibration_looks_where_faint_defects_are(bundle):
-    faint = draw("e", (40, 40, 125, True))
-
-    calibration = calibrate((*RECORDS, faint), bundle.detector)
-
-    assert 0.4 < calibration.min_confidence <= 0.46
-
-
-def test_no_confidence_is_asked_for_where_any_would_lose_a_defect(bundle):
-    faintest = draw("e", (40, 40, 2, True))
-
-    calibration = calibrate((*RECORDS, faintest), bundle.detector)
-
-    assert calibration.min_confidence == 0.0
-
-
-def test_a_detector_that_finds_nothing_is_still_calibrated(bundle):
-    calibration = calibrate((draw("e", (40, 40, 1, True)), draw("f")), bundle.detector)
-
-    assert 0 <= calibration.min_confidence <= 1
-    assert 0 <= calibration.min_score <= 1
-
-
 def test_figures_of_a_detector_that_knows_all(bundle):
     figures = evaluate_detection(RECORDS, bundle.detector)
 
@@ -100,19 +64,31 @@ def test_figures_of_a_detector_that_knows_all(bundle):
     assert figures["false_regions_as_calibrated"] == 0.5
     assert figures["image_auroc"] == figures["locator_image_auroc"] == 1.0
     assert figures["pixel_ap"] == pytest.approx(1.0)
+    assert figures["recall_over_0.2_percent"] == 1.0
+    assert figures["best_pixel_dice"] == 1.0
+    assert figures["pixel_dice"] == pytest.approx(2 * 108 / (108 + 180))
+    assert figures["false_accept_rate"] == 0.0
+    assert figures["false_reject_rate"] == 0.5
+    assert figures["look_again_share"] == 0.0
 
 
-def test_a_defect_of_any_size_has_its_bin(bundle):
-    wide = np.zeros((16, 5000), np.uint8)
-    wide[4:8, 10:4990] = 1
-    record = Record("w", "w", np.repeat(wide[..., None], 3, axis=2), wide)
+def test_what_is_found_is_looked_at_once_and_measured_as_it_is(bundle):
+    found = look_at(RECORDS, bundle.detector)
 
-    nothing = detect(Picture(record.image), bundle.detector)
+    assert [len(of_picture) for of_picture in found.predictions] == [2, 2, 0, 1]
+    assert [field.image_hw for field in found.fields] == [HW] * 4
+    assert measure_detection(found) == evaluate_detection(RECORDS, bundle.detector)
 
-    figures = measure_sizes((record,), [nothing], 0.5)
 
-    assert nothing.defects == ()
-    assert figures["recall_128_to_4096_px"] == 0.0
+def test_the_literal_rule_covers_less_where_its_pixels_are_neighbours(bundle):
+    wide = draw("w", (120, 60, 250, True))
+    wide.image[8:32, 8:32, 0] = 255
+    wide.labels[8:32, 8:32] = 1
+
+    figures = evaluate_detection((wide,), bundle.detector)
+
+    assert figures["coverage_at_5_literal"] == 0.5
+    assert figures["coverage_at_5"] == 1.0
 
 
 def test_every_promise_is_kept_on_normal_pictures(bundle):
@@ -210,19 +186,3 @@ def test_a_broken_promise_is_told_by_its_name(bundle, sample, promise):
     assert set(check_promises(record, sample, synthesizer).values()) == {True}
     kept = check_promises(record, broken(sample, promise), synthesizer)
     assert {name for name, holds in kept.items() if not holds} == {promise}
-
-
-def test_other_thresholds_leave_the_bundle_itself_alone(bundle):
-    changed = with_calibration(bundle, Calibration(0.25, 0.75, 0.4)).detector.params
-
-    assert (changed.min_confidence, changed.min_score, changed.mask_threshold) == (0.25, 0.75, 0.4)
-    assert bundle.detector.params.min_confidence == 0.5
-    assert bundle.detector.params.mask_threshold == 0.5
-
-
-def test_calibration_takes_the_mask_threshold_that_finds_most(bundle):
-    faint = draw("g", (40, 40, 110, True))
-
-    calibration = calibrate((RECORDS[0], draw("h"), faint), bundle.detector)
-
-    assert calibration.mask_threshold < 0.5

@@ -39,7 +39,7 @@ ABOUT: dict[str, Any] = {
     "citation": "none",
 }
 EVALUATED = {
-    "calibrated": {"min_confidence": 0.25, "min_score": 0.75},
+    "calibrated": {"min_confidence": 0.25, "min_score": 0.75, "review_score": 0.5},
     "figures": {"pixel_ap": 0.5},
 }
 
@@ -131,6 +131,7 @@ def test_what_was_evaluated_is_sealed(evaluated, tmp_path):
     assert folder == tmp_path / "speck" / "3"
     assert manifest.figures == {"pixel_ap": 0.5}
     assert (manifest.detection.min_confidence, manifest.detection.min_score) == (0.25, 0.75)
+    assert manifest.detection.review_score == 0.5
     assert manifest.detection.crop_size_px == RECIPE.segmenter.crop_size_px
 
 
