@@ -12,6 +12,7 @@ from itertools import product
 
 import numpy as np
 
+from models.arrays import Scores
 from models.detection import BATCH, Detector, detect, segment_crops
 from models.steps.crops import Window, cut_crop
 from models.steps.outlines import Region, bridge_diagonals, find_regions
@@ -37,9 +38,17 @@ def measure_slicing(name: str, pictures: list[Picture], detector: Detector, roun
 
 def slice_picture(picture: Picture, detector: Detector) -> list[Region]:
     """The defect regions of a picture, every pixel of which went through the segmenter."""
-    image, params = picture.as_rgb8(), detector.params
+    params = detector.params
+    probability = slice_scores(picture, detector)
+    regions = find_regions(bridge_diagonals(probability >= params.mask_threshold))
+    return [region for region in regions if region.area_px >= params.min_area_px]
+
+
+def slice_scores(picture: Picture, detector: Detector) -> Scores:
+    """The defect probability of every pixel, the greatest of the tiles that show it."""
+    image = picture.as_rgb8()
     probability = np.zeros(picture.hw, np.float32)
-    all_tiles = lay_tiles(picture.hw, params.crop_size_px)
+    all_tiles = lay_tiles(picture.hw, detector.params.crop_size_px)
     for start in range(0, len(all_tiles), BATCH):
         tiles = all_tiles[start : start + BATCH]
         scores = segment_crops([cut_crop(image, tile) for tile in tiles], detector)
@@ -48,8 +57,7 @@ def slice_picture(picture: Picture, detector: Detector) -> list[Region]:
             height, width = probability[there].shape
             of_defect = 1.0 - of_tile[0, :height, :width]
             np.maximum(probability[there], of_defect, out=probability[there])
-    regions = find_regions(bridge_diagonals(probability >= params.mask_threshold))
-    return [region for region in regions if region.area_px >= params.min_area_px]
+    return probability
 
 
 def lay_tiles(hw: tuple[int, int], side_px: int) -> list[Window]:
