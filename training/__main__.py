@@ -132,7 +132,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if arguments.feeding:
         _evaluate_feeding(arguments)
         return
-    data, samples = load_dataset(arguments.run), arguments.samples
+    samples, is_taught = arguments.samples, arguments.downstream or arguments.fidelity
+    data = load_dataset(arguments.run, only_val=not is_taught)
     if arguments.downstream:
         _evaluate_downstream(arguments, data)
     elif arguments.fidelity:
@@ -231,7 +232,7 @@ def _evaluate_downstream(arguments: argparse.Namespace, data: Dataset) -> None:
 def _evaluate_feeding(arguments: argparse.Namespace) -> None:
     table = feeding.run_feeding(
         arguments.run,
-        _recipe(arguments.run),
+        read_recipe(arguments.run),
         arguments.arms or feeding.ARMS,
         feeding.Diet(arguments.pairs, arguments.steps_share),
         seeds=range(arguments.seeds),

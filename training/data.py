@@ -221,8 +221,10 @@ def require_labels(trained: set[str], labels: list[str], source: Path) -> None:
         raise AnnotationMalformed(source, "split", f"no training picture carries {label!r}")
 
 
-def load_dataset(folder: Path) -> Dataset:
+def load_dataset(folder: Path, *, only_val: bool = False) -> Dataset:
     """Decode an imported data set into memory, synthetic pictures too.
+
+    For measuring alone its validation side will do.
 
     Errors: AnnotationMalformed where a picture is broken.
     """
@@ -234,9 +236,9 @@ def load_dataset(folder: Path) -> Dataset:
     )
     return Dataset(
         labels=tuple(content["labels"]),
-        train=tuple(_load(row, folder) for row in sides["train"]),
+        train=() if only_val else tuple(_load(row, folder) for row in sides["train"]),
         val=tuple(_load(row, folder) for row in sides["val"]),
-        synthetic=tuple(_load(Row(**row), folder) for row in synthetic["rows"]),
+        synthetic=() if only_val else tuple(_load(Row(**r), folder) for r in synthetic["rows"]),
     )
 
 

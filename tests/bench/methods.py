@@ -23,9 +23,9 @@ from models.steps.heatmap import confidence_of
 from models.steps.outlines import Region, bridge_diagonals, find_regions
 from models.steps.pictures import Picture
 from tests.bench.slicing import slice_scores
-from tests.bench.tapes import Tape, record_detector
 from training.calibration import ANY_SCORE, with_threshold
 from training.metrics import Predicted
+from training.tapes import Tape, record_detector
 from training.trainers.whole_task import MULTIPLE_PX, shrink_picture, shrunk_hw
 
 MASK_THRESHOLDS = (0.2, 0.35, 0.5)

@@ -85,7 +85,7 @@ def main(given: list[str] | None = None) -> int:
     """Measure and print: 0; 2 where a run or a bundle cannot be read."""
     arguments = _parser().parse_args(given)
     try:
-        data = load_dataset(arguments.run)
+        data = load_dataset(arguments.run, only_val=True)
         records = spread(data.val, arguments.pictures)
         with TemporaryDirectory() as folder:
             methods = gather_methods(arguments, data, Path(folder))

@@ -22,8 +22,8 @@ from models.steps.outlines import Region, bridge_diagonals, find_regions
 from models.steps.pictures import Picture
 from tests.bench.methods import Method, outline_scores
 from tests.bench.slicing import OVERLAP
-from tests.bench.tapes import record_detector
 from training.metrics import Predicted
+from training.tapes import record_detector
 
 LEAST_CONFIDENCE = 0.1
 """No region's mean is below its mask threshold, so nothing is lost; below, SAHI would not merge."""

@@ -14,11 +14,11 @@ from tests.bench.methods import (
     whole_method,
     whole_scores,
 )
-from tests.bench.tapes import Tape
 from tests.tiny import write_tiny_bundle
 from training.export import export_graph
 from training.graphs import whole_export
 from training.networks.segmenters import Segmenter
+from training.tapes import Tape
 
 
 @pytest.fixture(scope="module")

@@ -43,6 +43,16 @@ def test_what_is_stored_is_loaded_again(mask_folder, tmp_path, data):
             assert np.array_equal(record.labels, stored[record.group].labels)
 
 
+def test_the_validation_side_may_be_loaded_alone(mask_folder, tmp_path):
+    store_samples(import_folder(mask_folder), tmp_path, val_share=0.2, seed=7)
+
+    whole, side = load_dataset(tmp_path), load_dataset(tmp_path, only_val=True)
+
+    assert side.labels == whole.labels
+    assert side.train == ()
+    assert [record.name for record in side.val] == [record.name for record in whole.val]
+
+
 def test_every_record_has_a_name_of_its_own(mask_folder, tmp_path):
     store_samples(import_folder(mask_folder), tmp_path, val_share=0.2, seed=7)
 

@@ -228,6 +228,25 @@ def test_a_bundle_of_other_labels_is_not_compared_with_a_runs(tmp_path, mask_fol
     assert "bundle: knows other labels: pit, scratch" in capsys.readouterr().err
 
 
+def test_a_bundle_is_measured_on_a_runs_pictures_and_its_errors_are_shown(
+    tmp_path, mask_folder, capsys
+):
+    run, about = tmp_path / "run", ["--product", "speck", "--recipe", "trial"]
+    main(["import", "--data", str(mask_folder), *about, "--run", str(run)])
+    bundle = write_tiny_bundle(tmp_path / "bundles")
+    capsys.readouterr()
+
+    status = main(["evaluate", "--run", str(run), "--bundle", str(bundle), "--samples", "2"])
+
+    *figures, wrote = capsys.readouterr().out.splitlines()
+    assert status == 0
+    assert wrote == f"wrote {run / 'detection.html'}"
+    assert {"coverage_at_5_literal", "look_again_share", "promise_legal"} <= {
+        line.split()[0] for line in figures
+    }
+    assert "Detection of tiny" in (run / "detection.html").read_text()
+
+
 def test_a_run_that_was_not_exported_is_not_evaluated(tmp_path, mask_folder, capsys):
     main(["import", "--data", str(mask_folder), "--product", "speck", "--run", str(tmp_path)])
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.bench.tapes import Tape
+from training.tapes import Tape
 
 
 class Counter:
