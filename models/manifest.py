@@ -88,9 +88,6 @@ class DetectionParams(Frozen):
     mask_threshold: Score = Field(description="defect probability from which a pixel is defect")
     largest_defect_px: float = Field(gt=0.0, description="longest side of the largest defect")
     peak_rule: Literal["coverage", "literal"] = "coverage"
-    review_score: Score | None = Field(
-        default=None, description="a region from it to min_score leaves the picture to be reviewed"
-    )
     extra_crops: int = Field(
         default=4, ge=0, le=64, description="most crops beyond n, where a defect goes on unseen"
     )

@@ -10,14 +10,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from lightning_fabric import Fabric
 
 from models.bundle import Bundle, find_bundles, open_bundle, read_manifest, version_key
 from models.errors import FlawsmithError, ParameterInvalid
 from training import feeding
-from training.ablations import leave_out
 from training.arguments import PICTURES, SAMPLES, Step, build_parser
 from training.calibration import calibrate, cross_judge, sweep_thresholds, with_calibration
 from training.contests import Contest, hold_contest
@@ -32,12 +30,13 @@ from training.data import (
 )
 from training.detection_report import describe_findings, write_detection_report
 from training.downstream import SEGMENTERS, read_table, results_of, run_experiment
-from training.evaluation import Findings, evaluate_synthesis, look_at, measure_detection
+from training.evaluation import Findings, measure_bundle, rounded
+from training.experiments import RECIPES, standard
 from training.importers import import_folders, list_pictures
 from training.markings import Sample
 from training.pairs import read_pairs, store_pairs
 from training.proposals import propose
-from training.recipes import RECIPES, Recipe, named_recipe, standard
+from training.recipes import Recipe
 from training.report import (
     compare_arms,
     describe_bundle,
@@ -45,6 +44,7 @@ from training.report import (
     describe_run,
     write_report,
 )
+from training.runs import about_run, read_recipe
 from training.sealing import (
     draft_bundle,
     export_run,
@@ -124,7 +124,7 @@ def export(arguments: argparse.Namespace) -> None:
         print(f"{file}: differs from torch by {gap:.1e} at most")
     shutil.rmtree(arguments.run / "draft", ignore_errors=True)
     (arguments.run / "evaluation.json").unlink(missing_ok=True)
-    draft_bundle(arguments.run, recipe, data, _about(arguments.run))
+    draft_bundle(arguments.run, recipe, data, about_run(arguments.run))
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -142,17 +142,15 @@ def evaluate(arguments: argparse.Namespace) -> None:
         _print_figures(contest.promises)
     elif arguments.bundle:
         bundle = open_bundle(arguments.bundle)
-        _show(arguments.run, bundle, *_measure(bundle, data, samples or SAMPLES))
+        _show(arguments.run, bundle, *measure_bundle(bundle, data, samples or SAMPLES))
     else:
         draft = open_bundle(find_draft(arguments.run))
-        goals, swept = (
-            read_recipe(arguments.run).calibration,
-            sweep_thresholds(data.val, draft.detector),
-        )
+        goals = read_recipe(arguments.run).calibration
+        swept = sweep_thresholds(data.val, draft.detector)
         calibration = calibrate(swept, goals)
         bundle = with_calibration(draft, calibration)
-        found, figures = _measure(bundle, data, samples or SAMPLES)
-        figures |= _rounded(cross_judge(swept, goals))
+        found, figures = measure_bundle(bundle, data, samples or SAMPLES)
+        figures |= rounded(cross_judge(swept, goals))
         (arguments.run / "evaluation.json").write_text(
             json.dumps({"calibrated": asdict(calibration), "figures": figures}, indent=1)
         )
@@ -162,7 +160,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 def seal(arguments: argparse.Namespace) -> None:
     """Seal an evaluated run as the product's next version."""
-    about = _about(arguments.run)
+    about = about_run(arguments.run)
     known = find_bundles(arguments.to).get(about["product"], {})
     newest = max((version_key(version)[0] for version in known if version_key(version)), default=0)
     folder = seal_run(arguments.run, arguments.to, version=arguments.version or str(newest + 1))
@@ -173,7 +171,7 @@ def report(arguments: argparse.Namespace) -> None:
     """Show on one HTML page what generators and the other arms draw, and every figure of it."""
     run, data, bundle = arguments.run, load_dataset(arguments.run), arguments.bundle
     contest = _hold_contest(arguments, data, arguments.samples)
-    about = describe_bundle(read_manifest(bundle)) if bundle else describe_run(_about(run))
+    about = describe_bundle(read_manifest(bundle)) if bundle else describe_run(about_run(run))
     about |= describe_data(data, count=arguments.samples)
     told = [
         compare_arms(f"K = {len(data.train_defects)}, {segmenter}", table)
@@ -254,18 +252,6 @@ def _hold_contest(arguments: argparse.Namespace, data: Dataset, count: int) -> C
     return hold_contest(data, recipe, synthesizer, count=count)
 
 
-def _measure(bundle: Bundle, data: Dataset, samples: int) -> tuple[Findings, dict[str, float]]:
-    """Every figure of both stories, rounded to what the number of pictures can tell."""
-    found = look_at(data.val, bundle.detector)
-    figures = measure_detection(found)
-    figures |= evaluate_synthesis(data.val_normals, bundle.synthesizer, count=samples, seed=1)
-    return found, _rounded(figures)
-
-
-def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(value, 4) for name, value in figures.items()}
-
-
 def _show(run: Path, bundle: Bundle, found: Findings, figures: Mapping[str, float]) -> None:
     """Print every figure, and write the page that shows detection's errors."""
     _print_figures(figures)
@@ -280,17 +266,6 @@ def _print_figures(figures: Mapping[str, float]) -> None:
     width = max(len(name) for name in figures)
     for name, value in figures.items():
         print(f"{name:<{width}}  {value:.4f}")
-
-
-def _about(run: Path) -> dict[str, Any]:
-    return dict(json.loads((run / "run.json").read_text()))
-
-
-def read_recipe(run: Path) -> Recipe:
-    """The recipe that a run was imported for."""
-    about = _about(run)
-    recipe = named_recipe(about["recipe"], largest_defect_px=about["largest_defect_px"])
-    return leave_out(recipe, about.get("without", ()))
 
 
 STEPS: dict[str, Step] = {

@@ -11,8 +11,8 @@ from pydantic import TypeAdapter
 from models.frozen import Name
 from training.ablations import PARTS
 from training.downstream import SEGMENTERS
+from training.experiments import RECIPES
 from training.feeding import Diet
-from training.recipes import RECIPES
 from training.trainers.arms import ARM_NAMES
 from training.trainers.stages import PEERS, STAGES
 

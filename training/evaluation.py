@@ -7,11 +7,12 @@ docstring.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from models.bundle import Bundle
 from models.detection import Detector
 from models.errors import ParameterInvalid
 from models.manifest import DetectionParams
@@ -21,7 +22,7 @@ from models.steps.outlines import place_region
 from models.steps.pictures import Picture
 from models.synthesis import SynthesisRequest, Synthesizer, Synthetic, find_allowed, synthesize
 from training.calibration import coverage, is_bad, judge_parts, limits_of, predictions_of, sweep
-from training.data import Record
+from training.data import Dataset, Record
 from training.metrics import image_auroc
 from training.regions import (
     Predictions,
@@ -50,6 +51,21 @@ class Findings:
     params: DetectionParams
     fields: tuple[ConfidenceField, ...]
     predictions: Predictions
+
+
+def measure_bundle(
+    bundle: Bundle, data: Dataset, samples: int
+) -> tuple[Findings, dict[str, float]]:
+    """Every figure of both stories on the validation pictures, and what detection found there."""
+    found = look_at(data.val, bundle.detector)
+    figures = measure_detection(found)
+    figures |= evaluate_synthesis(data.val_normals, bundle.synthesizer, count=samples, seed=1)
+    return found, rounded(figures)
+
+
+def rounded(figures: Mapping[str, float]) -> dict[str, float]:
+    """To what the number of pictures can tell."""
+    return {name: round(value, 4) for name, value in figures.items()}
 
 
 def evaluate_detection(records: tuple[Record, ...], detector: Detector) -> dict[str, float]:

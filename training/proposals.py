@@ -17,11 +17,12 @@ import numpy as np
 
 from models.arrays import Mask, RgbImage
 from models.bundle import digest_of
-from models.detection import Crop, Detection, Detector, detect
+from models.detection import Detection, Detector, detect
 from models.errors import InputError, ParameterInvalid
 from models.steps.crops import Window, cut_crop
 from models.steps.outlines import Polygon, find_regions, place_region
 from models.steps.pictures import PictureLimits, decode_picture, encode_png
+from models.surroundings import Crop
 from training.annotations import AnnotationMalformed, load_json, need, whole_numbers
 from training.markings import Marking, Sample, read_labelme_shapes
 

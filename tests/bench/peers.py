@@ -28,7 +28,6 @@ from models.errors import FlawsmithError
 from models.session import Device
 from models.steps.pictures import PictureLimits, decode_picture
 from tests.bench.methods import EVERY_PEAK, Method, slicing_method, story_methods, whole_method
-from training.__main__ import read_recipe
 from training.data import Dataset, Record, load_dataset
 from training.evaluation import CROPS, measure_coverage
 from training.export import export_graph
@@ -44,6 +43,7 @@ from training.regions import (
     measure_recall,
     measure_sizes,
 )
+from training.runs import read_recipe
 from training.trainers.stages import load_segmenter, load_whole
 
 AT_FALSE_REGIONS = 0.5

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pytest
 
 from training.ablations import PARTS, leave_out
-from training.recipes import ball_screw
+from training.experiments import ball_screw
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -13,8 +13,8 @@ from tests.tiny import write_tiny_bundle
 from tests.training.specks import LABELS, draw_record
 from training.contests import MEASURES, Contest, draw_each, hold_contest, measure_galleries
 from training.data import Dataset, Record
+from training.experiments import trial
 from training.galleries import visit
-from training.recipes import trial
 from training.trainers.arms import OURS, PROCEDURAL
 
 RECIPE = replace(trial(), object_rule=ObjectRule(threshold="none"))

@@ -10,11 +10,12 @@ from models.detection import detect
 from models.errors import ParameterInvalid
 from models.steps.pictures import Picture
 from training.data import load_dataset, store_samples
+from training.experiments import trial
 from training.feeding import FIGURES, Diet, run_feeding, torch_detector
 from training.importers import import_folder
 from training.networks.locators import build_locator
 from training.networks.segmenters import Segmenter
-from training.recipes import Recipe, trial
+from training.recipes import Recipe
 
 SHORT = Diet(pairs=3, steps_share=0.05)
 

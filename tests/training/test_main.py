@@ -12,7 +12,7 @@ from tests.tiny import write_tiny_bundle
 from training.__main__ import main
 from training.data import load_dataset
 from training.downstream import FIGURES, Result
-from training.recipes import trial
+from training.experiments import trial
 from training.trainers.stages import new_defect_generator, new_mask_generator
 
 

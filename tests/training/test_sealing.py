@@ -16,11 +16,11 @@ from models.steps.contexts import read_contexts
 from models.steps.copies import read_fingerprints
 from tests.training.specks import write_mask_folder
 from training.data import Dataset, load_dataset, store_samples
+from training.experiments import trial
 from training.importers import import_folder
 from training.networks.generators import spatial_noise_chw
 from training.networks.locators import build_locator
 from training.networks.segmenters import Segmenter
-from training.recipes import trial
 from training.sealing import (
     draft_bundle,
     export_run,

@@ -12,7 +12,7 @@ from models.manifest import ObjectRule
 from tests.tiny import write_tiny_bundle
 from tests.training.specks import HW, LABELS, draw_record
 from training.data import Dataset, Record
-from training.recipes import trial
+from training.experiments import trial
 from training.trainers.arms import (
     ARM_NAMES,
     OURS,

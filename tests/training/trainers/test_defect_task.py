@@ -10,8 +10,9 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from tests.training.specks import SIDE_PX, draw_source
+from training.experiments import trial
 from training.networks.generators import DefectGenerator
-from training.recipes import DefectGeneratorRecipe, Schedule, trial
+from training.recipes import DefectGeneratorRecipe, Schedule
 from training.trainers.adversarial import unit
 from training.trainers.defect_task import REGION_PX, DefectTask
 from training.trainers.judges import DefectJudge

@@ -19,10 +19,11 @@ from torch.optim import SGD
 
 from tests.training.specks import SIDE_PX, draw_source
 from training.data import Dataset, store_samples
+from training.experiments import trial
 from training.importers import import_folder
 from training.networks.generators import MaskGenerator
 from training.networks.locators import build_locator
-from training.recipes import Schedule, trial
+from training.recipes import Schedule
 from training.trainers.judges import MaskJudge
 from training.trainers.loop import Batch, Judgement, Miner, RunMixed, Task, run_loop
 from training.trainers.mask_task import MaskTask

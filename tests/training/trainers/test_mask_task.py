@@ -9,8 +9,9 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from tests.training.specks import SIDE_PX, draw_source
+from training.experiments import trial
 from training.networks.generators import MaskGenerator
-from training.recipes import MaskGeneratorRecipe, Schedule, trial
+from training.recipes import MaskGeneratorRecipe, Schedule
 from training.trainers.judges import MaskJudge
 from training.trainers.mask_task import MaskTask
 

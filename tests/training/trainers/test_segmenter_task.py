@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from models.steps.heatmap import Peak
 from tests.training.specks import draw_record
 from training.data import Record
+from training.experiments import trial
 from training.networks.segmenters import Segmenter
-from training.recipes import Schedule, trial
+from training.recipes import Schedule
 from training.trainers.segmenter_task import (
     DefectPlace,
     Place,

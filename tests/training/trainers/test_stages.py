@@ -10,8 +10,9 @@ from models.errors import FlawsmithError
 from models.manifest import ObjectRule
 from tests.training.specks import SIDE_PX
 from training.data import store_samples
+from training.experiments import trial
 from training.importers import import_folder
-from training.recipes import Recipe, Schedule, trial
+from training.recipes import Recipe, Schedule
 from training.trainers.stages import (
     STAGES,
     fit_stages,

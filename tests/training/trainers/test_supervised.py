@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from models.detection import predict_field
 from tests.training.specks import HW
 from training.data import Record
+from training.experiments import trial
 from training.networks.locators import PlainLocator, build_locator
-from training.recipes import Recipe, Schedule, trial
+from training.recipes import Recipe, Schedule
 from training.trainers.supervised import (
     LocatorTask,
     draw_centres,

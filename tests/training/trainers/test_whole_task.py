@@ -8,8 +8,9 @@ import torch
 
 from tests.training.specks import HW, draw_record
 from training.data import Dataset
+from training.experiments import trial
 from training.networks.segmenters import Segmenter
-from training.recipes import Schedule, WholeRecipe, trial
+from training.recipes import Schedule, WholeRecipe
 from training.trainers.loop import run_loop
 from training.trainers.whole_task import WholeTask, shrink, shrunk_hw, whole_schedule
 

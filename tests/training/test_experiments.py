@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from training.experiments import RECIPES, named_recipe
 from training.networks.locators import Lite0Locator, PlainLocator
-from training.recipes import RECIPES, named_recipe
 from training.trainers.stages import STAGES
 
 LOCATORS = {"plain": PlainLocator, "lite0": Lite0Locator}
