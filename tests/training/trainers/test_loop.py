@@ -276,7 +276,7 @@ import torch
 from lightning_fabric import Fabric
 
 from training.data import load_dataset
-from training.recipes import trial
+from training.experiments import trial
 from training.trainers.loop import run_loop
 from training.trainers.stages import new_task
 
