@@ -19,24 +19,15 @@ from training import feeding
 from training.arguments import PICTURES, SAMPLES, Step, build_parser
 from training.calibration import calibrate, cross_judge, sweep_thresholds, with_calibration
 from training.contests import Contest, hold_contest
-from training.data import (
-    Dataset,
-    defect_sides_px,
-    keep_labels,
-    keep_shots,
-    load_dataset,
-    split_samples,
-    store_samples,
-)
+from training.data import Dataset, defect_sides_px, load_dataset, store_samples
 from training.detection_report import describe_findings, write_detection_report
 from training.downstream import SEGMENTERS, read_table, results_of, run_experiment
 from training.evaluation import Findings, measure_bundle, rounded
 from training.experiments import RECIPES, standard
-from training.importers import import_folders, list_pictures
-from training.markings import Sample
+from training.importers import list_pictures
+from training.intake import choose_samples
 from training.pairs import read_pairs, store_pairs
 from training.proposals import propose
-from training.recipes import Recipe
 from training.report import (
     compare_arms,
     describe_bundle,
@@ -80,7 +71,15 @@ def import_data(arguments: argparse.Namespace) -> None:
     )
     recipe = RECIPES[name]()
     arguments.run.mkdir(parents=True, exist_ok=True)
-    samples = _choose_samples(arguments, recipe)
+    samples, left_out = choose_samples(
+        arguments.data,
+        recipe,
+        labels=arguments.labels.split(",") if arguments.labels else (),
+        shots=arguments.shots,
+        shots_seed=arguments.shots_seed,
+    )
+    if left_out:
+        print(f"left out, for crops that nobody looked at: {len(left_out)} pictures")
     store_samples(samples, arguments.run, val_share=recipe.val_share, seed=recipe.seed)
     data = load_dataset(arguments.run)
     about = {
@@ -195,19 +194,6 @@ def propose_crops(arguments: argparse.Namespace) -> None:
     print(f"wrote {written} crops of {len(samples)} pictures to {arguments.to}")
 
 
-def _choose_samples(arguments: argparse.Namespace, recipe: Recipe) -> list[Sample]:
-    """All pictures of the folder, or those that --labels and --shots leave."""
-    samples, left_out = import_folders(arguments.data)
-    if left_out:
-        print(f"left out, for crops that nobody looked at: {len(left_out)} pictures")
-    if arguments.labels:
-        samples = keep_labels(samples, arguments.labels.split(","))
-    if arguments.shots is None:
-        return samples
-    sided = split_samples(samples, val_share=recipe.val_share, seed=recipe.seed)
-    return keep_shots(sided, arguments.shots, seed=arguments.shots_seed)
-
-
 def _evaluate_downstream(arguments: argparse.Namespace, data: Dataset) -> None:
     run, recipe = arguments.run, read_recipe(arguments.run)
     arms = plain_arms(data, recipe)
@@ -236,8 +222,7 @@ def _evaluate_feeding(arguments: argparse.Namespace) -> None:
         seeds=range(arguments.seeds),
         fabric=Fabric(devices=1, precision=arguments.precision),
     )
-    for line in table.lines():
-        print(line)
+    print(*table.lines(), sep="\n")
 
 
 def _hold_contest(arguments: argparse.Namespace, data: Dataset, count: int) -> Contest:

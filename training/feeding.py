@@ -143,13 +143,13 @@ def _prepare(run: Path, recipe: Recipe, arms: Sequence[str], diet: Diet, *, seed
     if OURS in arms:
         own = torch_synthesizer(run, recipe, data)
         known[OURS] = generator_arm(own, data, origin=digest_generators(run, own))
-    margin_px = round(recipe.locator.side_px / recipe.locator.zoom[0])
+    whole_px = max(max(record.labels.shape) for record in data.train)
     for name in arms:
         folder = run / "feeding" / f"{name}.{seed}"
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(run / "samples.json", folder / "samples.json")
         shutil.copytree(run / "labels", folder / "labels", dirs_exist_ok=True)
-        _feed(folder, known[name], diet.pairs, seed=seed, margin_px=margin_px)
+        _feed(folder, known[name], diet.pairs, seed=seed, margin_px=whole_px)
 
 
 def _feed(folder: Path, arm: Arm, pairs: int, *, seed: int, margin_px: int) -> None:
