@@ -17,8 +17,15 @@ from pydantic import ValidationError
 
 from models.detection import Detector, detect
 from models.errors import BundleAltered, BundleMissing, BundleTooNew, ParameterInvalid
-from models.graphs import DefectGenerator, Locator, MaskGenerator, Segmenter
-from models.manifest import GRAPH_FILES, SCHEMA_VERSION, GraphSpec, Manifest
+from models.graphs import (
+    DefectGenerator,
+    HeatmapLocator,
+    Locator,
+    MaskGenerator,
+    PoseLocator,
+    Segmenter,
+)
+from models.manifest import GRAPH_FILES, SCHEMA_VERSION, GraphSpec, LocatorSpec, Manifest
 from models.session import Device, Graph, open_graph
 from models.steps.pictures import Picture
 from models.synthesis import SynthesisRequest, Synthesizer, synthesize
@@ -55,7 +62,7 @@ def open_bundle(folder: Path, device: Device | None = None) -> Bundle:
     return Bundle(
         manifest=manifest,
         detector=Detector(
-            Locator(locator, specs.locator.stride_px, specs.locator.multiple_px),
+            _as_locator(locator, specs.locator),
             Segmenter(segmenter, specs.segmenter.side_px),
             manifest.labels,
             manifest.detection,
@@ -227,6 +234,14 @@ def _tensors_in(message: Message) -> Iterator[onnx.TensorProto]:
                 yield part
             else:
                 yield from _tensors_in(part)
+
+
+def _as_locator(graph: Graph, spec: LocatorSpec) -> Locator:
+    if spec.kind == "deeppose":
+        assert spec.look_hw  # the manifest refuses one without
+        return PoseLocator(graph, spec.look_hw)
+    peaks = graph.only("peaks") if "peaks" in spec.outputs else None
+    return HeatmapLocator(graph, spec.stride_px, spec.multiple_px, peaks)
 
 
 def _open_as_described(path: Path, spec: GraphSpec, device: Device) -> Graph:

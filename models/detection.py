@@ -21,6 +21,7 @@ from models.errors import ParameterInvalid
 from models.findings import Defect, Standard
 from models.graphs import Locator, Segmenter
 from models.inspection import Rule, Zones, require_rules
+from models.locating import predict_field
 from models.manifest import DetectionParams, Limits, ObjectRule
 from models.rules import Decision, Tolerated, Verdict, judge
 from models.steps.crops import resize_crop
@@ -101,8 +102,11 @@ class Detection:
     timings_ms: dict[str, float]
 
 
-def detect(picture: Picture, detector: Detector) -> Detection:
+def detect(picture: Picture, detector: Detector, *, wants_matrix: bool = False) -> Detection:
     """Find the defects of a picture, strongest first.
+
+    wants_matrix: the field's `matrix()` will be asked for; without, a heatmap may leave its graph
+    as peaks alone, of which a coarser matrix would be drawn. The defects are the same.
 
     Errors: PictureTooSmall, PictureTooLarge by the bundle's limits.
     """
@@ -110,8 +114,9 @@ def detect(picture: Picture, detector: Detector) -> Detection:
     image, params = picture.as_rgb8(), detector.params
     watch = Stopwatch("locate", "segment", "outline")
     with watch.time("locate"):
-        field = predict_field(image, detector.locator)
         scope = lay_zones(image, detector)
+        needs_all = scope is not None or params.peak_rule == "literal"
+        field = predict_field(image, detector.locator, is_dense=wants_matrix or needs_all)
         peaks, budget_exhausted = strongest_peaks(_looked_at(field, scope), params)
     crops = place_crops(peaks, params.crop_size_px, picture.hw)
     standard = Standard(detector.labels, params, field, scope)
@@ -128,21 +133,6 @@ def detect(picture: Picture, detector: Detector) -> Detection:
         budget_exhausted=budget_exhausted,
         field=field,
         timings_ms=watch.timings_ms,
-    )
-
-
-def predict_field(image: RgbImage, locator: Locator) -> ConfidenceField:
-    """Run the locator on a whole picture, its far edges repeated up to the multiple it needs."""
-    height, width = image.shape[:2]
-    down, right = -height % locator.multiple_px, -width % locator.multiple_px
-    padded = image
-    if down or right:
-        padded = np.asarray(cv2.copyMakeBorder(image, 0, down, 0, right, cv2.BORDER_REPLICATE))
-    (output,) = locator.graph(image=padded[None])
-    rows, columns = -(-height // locator.stride_px), -(-width // locator.stride_px)
-    inside = output[0, :, :rows, :columns]
-    return ConfidenceField(
-        np.ascontiguousarray(inside[0]), inside[1:3], locator.stride_px, (height, width)
     )
 
 
@@ -188,7 +178,7 @@ def segment_crops(crops: list[RgbImage], detector: Detector) -> NDArray[np.float
 def _looked_at(field: ConfidenceField, scope: Scope | None) -> ConfidenceField:
     if scope is None:
         return field
-    return field.within(scope.cells(field.logits.shape, field.stride_px))
+    return field.within(scope.cells)
 
 
 def _with_changes(params: DetectionParams, changes: dict[str, object]) -> DetectionParams:

@@ -13,12 +13,34 @@ GraphCall = Callable[..., tuple[NDArray[np.float32], ...]]
 
 
 @dataclass(frozen=True)
-class Locator:
-    """The keypoint model: `image` (1, H, W, 3) uint8 -> (1, 3, H/s, W/s) logit, dx, dy in cells."""
+class HeatmapLocator:
+    """The keypoint model that tells every cell: `image` (1, H, W, 3) uint8 -> field, then peaks.
+
+    graph: field (1, 3, H/s, W/s) logit, dx, dy in cells; peaks (1, K, 4) logit, x, y in pixels, 1
+           where the cell is a local maximum. Older bundles' graphs give no peaks.
+    peaks: the same graph asked for its peaks alone, where it has them.
+    """
 
     graph: GraphCall
     stride_px: int
     multiple_px: int
+    peaks: GraphCall | None = None
+
+
+@dataclass(frozen=True)
+class PoseLocator:
+    """The keypoint model that regresses points from a look at the whole picture.
+
+    graph: `image` (1, H, W, 3) and `look` (1, *look_hw, 3) uint8 -> (1, K, 4) logit, x, y and
+           sigma in pixels.
+    """
+
+    graph: GraphCall
+    look_hw: tuple[int, int]
+
+
+Locator = HeatmapLocator | PoseLocator
+"""The keypoint model; `models/locating.py` gets one confidence field from either."""
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,24 @@ class GraphSpec(Frozen):
 
 
 class LocatorSpec(GraphSpec):
-    """Any picture in, one confidence logit and one offset per stride × stride cell out."""
+    """Any picture in; out of a heatmap what every stride × stride cell holds, of deeppose points.
 
+    A heatmap's graph that also gives `peaks` is asked for them alone where they are enough.
+    """
+
+    kind: Literal["heatmap", "deeppose"] = "heatmap"
     stride_px: int = Field(gt=0, description="cell side of the output, px of the input picture")
     multiple_px: int = Field(gt=0, description="input height and width are multiples of it")
+    look_hw: tuple[int, int] | None = Field(
+        default=None, description="height and width at which deeppose sees the whole picture"
+    )
+
+    @model_validator(mode="after")
+    def deeppose_has_a_look(self) -> LocatorSpec:
+        """Refuse a regressing locator without the size of its look."""
+        if self.kind == "deeppose" and self.look_hw is None:
+            raise ValueError("a deeppose locator needs look_hw")
+        return self
 
 
 class SegmenterSpec(GraphSpec):

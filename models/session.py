@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
 from models.errors import BundleAltered, DeviceLost
+from models.graphs import GraphCall
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _DEVICE_ERRORS = (
@@ -41,8 +42,17 @@ class Graph:
 
         Errors: DeviceLost when the device, not the input, is at fault.
         """
+        return self._run(None, arrays)
+
+    def only(self, *outputs: str) -> GraphCall:
+        """The same graph, asked for the named outputs alone: what only others need is not run."""
+        return lambda **arrays: self._run(outputs, arrays)
+
+    def _run(
+        self, outputs: tuple[str, ...] | None, arrays: dict[str, NDArray[Any]]
+    ) -> tuple[NDArray[np.float32], ...]:
         try:
-            return tuple(self._session.run(None, arrays))
+            return tuple(self._session.run(outputs, arrays))
         except _DEVICE_ERRORS as error:
             raise DeviceLost(f"{self.name}: the device stopped answering") from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -38,15 +39,23 @@ SIDE_PX = 32
 STRIDE_PX = 8
 NOISE = 4
 SPATIAL_NOISE_CHW = (1, 2, 2)
+LOOK_HW = (64, 96)
+LocatorKind = Literal["field", "peaks", "points"]
 U8, F32, I64 = TensorProto.UINT8, TensorProto.FLOAT, TensorProto.INT64
 
 
-def write_tiny_bundle(root: Path, *, product: str = "tiny", version: str = "1") -> Path:
-    """Seal a tiny bundle under root/<product>/<version> and return its folder."""
+def write_tiny_bundle(
+    root: Path, *, product: str = "tiny", version: str = "1", locator: LocatorKind = "field"
+) -> Path:
+    """Seal a tiny bundle under root/<product>/<version> and return its folder.
+
+    locator: `field` gives nothing else, as the first bundles'; `peaks` finds them too; `points` is
+    a deeppose with a slot for every 8 × 8 pixels of its look.
+    """
     made = root / ".graphs"
     made.mkdir(parents=True, exist_ok=True)
     models = {
-        "locator.onnx": _locator(),
+        "locator.onnx": LOCATORS[locator](),
         "segmenter.onnx": _segmenter(),
         "mask_generator.onnx": _mask_generator(),
         "defect_generator.onnx": _defect_generator(),
@@ -55,7 +64,10 @@ def write_tiny_bundle(root: Path, *, product: str = "tiny", version: str = "1") 
     for name, model in models.items():
         onnx.checker.check_model(model)
         onnx.save(model, str(files[name]))
-    return seal_bundle(files, tiny_manifest(files, product=product, version=version), root)
+    manifest = tiny_manifest(files, product=product, version=version)
+    spec = manifest.graphs.locator.model_copy(update=SPECS[locator])
+    graphs = manifest.graphs.model_copy(update={"locator": spec})
+    return seal_bundle(files, manifest.model_copy(update={"graphs": graphs}), root)
 
 
 def tiny_manifest(files: dict[str, Path], *, product: str, version: str) -> Manifest:
@@ -140,19 +152,113 @@ def tiny_manifest(files: dict[str, Path], *, product: str, version: str) -> Mani
     )
 
 
-def _locator() -> onnx.ModelProto:
+def _field_locator() -> onnx.ModelProto:
     """Logit: the brightest red of each cell, -8 for 0 and +8 for 255; offsets 0."""
+    image = helper.make_tensor_value_info("image", U8, [1, "height", "width", 3])
+    return _model(_field_nodes(), [image], [_field_output()], _red_constants())
+
+
+def _peaks_locator() -> onnx.ModelProto:
+    """The same field, and its strongest cells: local maxima first, then others."""
     nodes = [
+        *_field_nodes(),
+        helper.make_node("MaxPool", ["logit"], ["ring"], kernel_shape=[3, 3], pads=[1] * 4),
+        helper.make_node("Equal", ["logit", "ring"], ["equals"]),
+        helper.make_node("Cast", ["equals"], ["is_peak"], to=F32),
+        helper.make_node("Mul", ["is_peak", "hundred"], ["raised"]),
+        helper.make_node("Add", ["logit", "raised"], ["ranked"]),
+        helper.make_node("Reshape", ["ranked", "all"], ["ranked_n"]),
+        helper.make_node("Shape", ["ranked_n"], ["count"]),
+        helper.make_node("Min", ["count", "most"], ["k"]),
+        helper.make_node("TopK", ["ranked_n", "k"], ["_", "cells"]),
+        helper.make_node("Shape", ["logit"], ["columns"], start=3, end=4),
+        helper.make_node("Mod", ["cells", "columns"], ["column"]),
+        helper.make_node("Div", ["cells", "columns"], ["row"]),
+        *(node for name in ("column", "row") for node in _middle_of(name)),
+        *(node for name in ("logit", "is_peak") for node in _of_cells(name)),
+        helper.make_node("Concat", ["told", "x", "y", "peak"], ["peaks_kn"], axis=0),
+        helper.make_node("Transpose", ["peaks_kn"], ["peaks_nk"], perm=[1, 0]),
+        helper.make_node("Unsqueeze", ["peaks_nk", "from"], ["peaks"]),
+    ]
+    image = helper.make_tensor_value_info("image", U8, [1, "height", "width", 3])
+    peaks = helper.make_tensor_value_info("peaks", F32, [1, "cells", 4])
+    constants = [
+        *_red_constants(),
+        _constant("hundred", 100.0),
+        _constant("half", 0.5),
+        _constant("stride", float(STRIDE_PX)),
+        numpy_helper.from_array(np.array([-1], np.int64), "all"),
+        numpy_helper.from_array(np.array([1, -1], np.int64), "one_row"),
+        numpy_helper.from_array(np.array([256], np.int64), "most"),
+    ]
+    return _model(nodes, [image], [_field_output(), peaks], constants)
+
+
+def _points_locator() -> onnx.ModelProto:
+    """A point in the middle of each 8 × 8 pixels of the look, as sure as their red; sigma 8."""
+    rows, columns = (side // STRIDE_PX for side in LOOK_HW)
+    y, x = np.mgrid[:rows, :columns].reshape(2, -1) + 0.5
+    shares = np.stack([x / columns, y / rows], 1).astype(np.float32)[None]
+    nodes = [
+        *_red_as_logit("look"),
+        _cell_pool(),
+        helper.make_node("Reshape", ["logit", "slots"], ["logits"]),
+        helper.make_node("Shape", ["image"], ["shape"]),
+        helper.make_node("Gather", ["shape", "width_height"], ["size"]),
+        helper.make_node("Cast", ["size"], ["size_px"], to=F32),
+        helper.make_node("Mul", ["shares", "size_px"], ["places"]),
+        helper.make_node("Concat", ["logits", "places", "sigmas"], ["points"], axis=2),
+    ]
+    image = helper.make_tensor_value_info("image", U8, [1, "height", "width", 3])
+    look = helper.make_tensor_value_info("look", U8, [1, *LOOK_HW, 3])
+    points = helper.make_tensor_value_info("points", F32, [1, rows * columns, 4])
+    constants = [
+        *_red_constants(),
+        numpy_helper.from_array(shares, "shares"),
+        numpy_helper.from_array(np.full((1, rows * columns, 1), 8, np.float32), "sigmas"),
+        numpy_helper.from_array(np.array([2, 1], np.int64), "width_height"),
+        numpy_helper.from_array(np.array([1, rows * columns, 1], np.int64), "slots"),
+    ]
+    return _model(nodes, [image, look], [points], constants)
+
+
+def _field_nodes() -> list[onnx.NodeProto]:
+    return [
         *_red_as_logit("image"),
-        helper.make_node(
-            "MaxPool", ["red"], ["logit"], kernel_shape=[STRIDE_PX] * 2, strides=[STRIDE_PX] * 2
-        ),
+        _cell_pool(),
         helper.make_node("Sub", ["logit", "logit"], ["zero"]),
         helper.make_node("Concat", ["logit", "zero", "zero"], ["field"], axis=1),
     ]
-    image = helper.make_tensor_value_info("image", U8, [1, "height", "width", 3])
-    field = helper.make_tensor_value_info("field", F32, [1, 3, "rows", "columns"])
-    return _model(nodes, [image], [field], _red_constants())
+
+
+def _field_output() -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info("field", F32, [1, 3, "rows", "columns"])
+
+
+def _cell_pool() -> onnx.NodeProto:
+    side = [STRIDE_PX] * 2
+    return helper.make_node("MaxPool", ["red"], ["logit"], kernel_shape=side, strides=side)
+
+
+def _middle_of(cell: str) -> list[onnx.NodeProto]:
+    """Columns become `x`, rows `y`, in pixels: (1, n)."""
+    place = {"column": "x", "row": "y"}[cell]
+    return [
+        helper.make_node("Cast", [cell], [f"{cell}_float"], to=F32),
+        helper.make_node("Add", [f"{cell}_float", "half"], [f"{cell}_middle"]),
+        helper.make_node("Mul", [f"{cell}_middle", "stride"], [f"{place}_n"]),
+        helper.make_node("Reshape", [f"{place}_n", "one_row"], [place]),
+    ]
+
+
+def _of_cells(plane: str) -> list[onnx.NodeProto]:
+    """A plane's values at the chosen cells: `logit` becomes `told`, `is_peak` `peak`: (1, n)."""
+    name = {"logit": "told", "is_peak": "peak"}[plane]
+    return [
+        helper.make_node("Reshape", [plane, "all"], [f"{plane}_flat"]),
+        helper.make_node("Gather", [f"{plane}_flat", "cells"], [f"{name}_n"]),
+        helper.make_node("Reshape", [f"{name}_n", "one_row"], [name]),
+    ]
 
 
 def _segmenter() -> onnx.ModelProto:
@@ -258,3 +364,20 @@ def _model(
 ) -> onnx.ModelProto:
     graph = helper.make_graph(nodes, "tiny", inputs, outputs, constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+LOCATORS = {"field": _field_locator, "peaks": _peaks_locator, "points": _points_locator}
+SPECS: dict[LocatorKind, dict[str, Any]] = {
+    "field": {},
+    "peaks": {
+        "outputs": {"field": "(1, 3, H/8, W/8) float32", "peaks": "(1, K, 4) float32"},
+    },
+    "points": {
+        "kind": "deeppose",
+        "inputs": {"image": "(1, H, W, 3) uint8", "look": "(1, 64, 96, 3) uint8"},
+        "outputs": {"points": "(1, 96, 4) float32"},
+        "look_hw": LOOK_HW,
+        "stride_px": 1,
+        "multiple_px": 1,
+    },
+}

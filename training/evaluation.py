@@ -104,7 +104,7 @@ def measure_coverage(
             asked = {"n": n, "min_confidence": 0.0, "peak_rule": rule}
             of_rule = params.model_copy(update=asked)
             figures[f"coverage_at_{n}{name}"] = coverage(records, fields, of_rule)
-    strongest = [float(field.logits.max()) for field in fields]
+    strongest = [field.strongest for field in fields]
     figures["locator_image_auroc"] = image_auroc(strongest, [bool(r.flaws) for r in records])
     return figures
 

@@ -11,6 +11,7 @@ from training.recipes import (
     DownstreamRecipe,
     LocatorRecipe,
     MaskGeneratorRecipe,
+    PoseRecipe,
     Recipe,
     Schedule,
     SegmenterRecipe,
@@ -94,6 +95,13 @@ def ball_screw_deeplabv3() -> Recipe:
     )
 
 
+def deeppose(recipe: Recipe, *, look_hw: tuple[int, int]) -> Recipe:
+    """The same with the patent's own keypoint model: points regressed from a look."""
+    schedule = Schedule(steps=520, batch=4, learning_rate=5e-4, validate_every=260)
+    locator = PoseRecipe(schedule, look_hw=look_hw)
+    return replace(recipe, name=f"{recipe.name}-deeppose", locator=locator)
+
+
 def trial() -> Recipe:
     """Half a minute for everything: proves that the way is open, not that it leads far."""
     recipe = brushed_plate()
@@ -118,7 +126,9 @@ def trial() -> Recipe:
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "ball-screw": ball_screw,
     "ball-screw-deeplabv3": ball_screw_deeplabv3,
+    "ball-screw-deeppose": lambda: deeppose(ball_screw(), look_hw=(192, 480)),
     "brushed-plate": brushed_plate,
+    "brushed-plate-deeppose": lambda: deeppose(brushed_plate(), look_hw=(288, 384)),
     "magnetic-tile": magnetic_tile,
     "standard": standard,
     "trial": trial,

@@ -42,8 +42,8 @@ from training.trainers.stages import (
     load_locator,
     load_segmenter,
     origin_of,
+    torch_locator,
 )
-from training.trainers.supervised import torch_locator
 
 FIGURES = {
     "recall_at_0.5": "recall_at_0.5_false_regions",
@@ -101,9 +101,8 @@ def torch_detector(run: Path, recipe: Recipe, data: Dataset) -> Detector:
 
     Errors: FileNotFoundError where a network was not trained.
     """
-    network = load_locator(run, recipe)
     return Detector(
-        torch_locator(network, network.stride_px, network.multiple_px),
+        torch_locator(load_locator(run, recipe)),
         _torch_segmenter(load_segmenter(run, recipe, len(data.labels)), recipe),
         data.labels,
         detection_params(recipe, data),

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from models.manifest import LocatorSpec
 from training.export import Exported, random_pixels
+from training.networks.deeppose import DeepPose
 from training.networks.generators import DefectGenerator, MaskGenerator
-from training.networks.locators import Lite0Locator, PlainLocator
+from training.networks.locators import (
+    Lite0Locator,
+    PlainLocator,
+    WithPeaks,
+    strongest_cells,
+)
 from training.networks.segmenters import Segmenter
+from training.recipes import LocatorRecipe, PoseRecipe
 
 BATCH = {0: "batch"}
 
@@ -28,7 +37,19 @@ LOCATOR = Meaning(
     inputs={"image": "(1, H, W, 3) uint8 RGB, sides multiples of multiple_px"},
     outputs={
         "field": "(1, 3, H/stride, W/stride) float32: logit of a defect's centre in the cell; "
-        "its offset dx, dy from the cell's centre, in cells"
+        "its offset dx, dy from the cell's centre, in cells",
+        "peaks": "(1, K, 4) float32, the strongest cells, at most 256: logit, x, y in pixels, "
+        "1 where the cell is a local maximum; these come first",
+    },
+)
+DEEPPOSE = Meaning(
+    inputs={
+        "image": "(1, H, W, 3) uint8 RGB",
+        "look": "(1, *look_hw, 3) uint8 RGB, the whole picture, shrunk by the mean of its pixels",
+    },
+    outputs={
+        "points": "(1, K, 4) float32: logit of a defect's centre; x, y and standard deviation in "
+        "pixels of the picture"
     },
 )
 SEGMENTER = Meaning(
@@ -62,18 +83,48 @@ DEFECT_GENERATOR = Meaning(
 )
 
 
-def locator_export(network: PlainLocator | Lite0Locator) -> Exported:
+def locator_export(network: PlainLocator | Lite0Locator | DeepPose) -> Exported:
     """One picture at a time, of any height and width that are multiples of the network's."""
+    if isinstance(network, DeepPose):
+        return _deeppose_export(network)
     rng, step = np.random.default_rng(0), network.multiple_px
     return Exported(
-        network,
+        WithPeaks(network),
         {"image": random_pixels(rng, 1, 4 * step, 6 * step, 3)},
         {"image": random_pixels(rng, 2, 7 * step, 5 * step, 3)},
-        ("field",),
+        ("field", "peaks"),
         {
             "image": {0: "batch", 1: "height", 2: "width"},
             "field": {0: "batch", 2: "rows", 3: "columns"},
+            "peaks": {0: "batch", 1: "cells"},
         },
+        derived=partial(strongest_cells, stride_px=network.stride_px),
+    )
+
+
+def _deeppose_export(network: DeepPose) -> Exported:
+    """A picture of any size, its look of the fixed one."""
+    rng, look_hw = np.random.default_rng(0), network.look_hw
+    return Exported(
+        network,
+        {"image": random_pixels(rng, 1, 96, 160, 3), "look": random_pixels(rng, 1, *look_hw, 3)},
+        {"image": random_pixels(rng, 2, 235, 141, 3), "look": random_pixels(rng, 2, *look_hw, 3)},
+        ("points",),
+        {"image": {0: "batch", 1: "height", 2: "width"}, "look": BATCH, "points": BATCH},
+    )
+
+
+def locator_spec(recipe: LocatorRecipe | PoseRecipe, digest: str) -> LocatorSpec:
+    """What the manifest says of the locator that a recipe makes, and of its file's digest."""
+    if isinstance(recipe, PoseRecipe):
+        told = asdict(DEEPPOSE) | {"kind": "deeppose", "look_hw": recipe.look_hw}
+        return LocatorSpec(sha256=digest, stride_px=1, multiple_px=1, **told)
+    network = PlainLocator if recipe.encoder == "plain" else Lite0Locator
+    return LocatorSpec(
+        sha256=digest,
+        stride_px=network.stride_px,
+        multiple_px=network.multiple_px,
+        **asdict(LOCATOR),
     )
 
 

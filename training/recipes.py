@@ -45,6 +45,20 @@ class LocatorRecipe:
 
 
 @dataclass(frozen=True)
+class PoseRecipe:
+    """The keypoint model that regresses points from a look; so many get a sub-image each."""
+
+    schedule: Schedule
+    look_hw: tuple[int, int]
+    side_px: int = 128
+    refined: int = 16
+    defect_share: float = 0.75
+    zoom: tuple[float, float] = (0.75, 1.3)
+    shift_share: float = 0.15
+    synthetic_share: float = 0.3
+
+
+@dataclass(frozen=True)
 class SegmenterRecipe:
     """The segmenter and its crops; a crop's side of 0 is chosen from the data.
 
@@ -165,7 +179,7 @@ class Recipe:
     """Everything that decides how a bundle is trained."""
 
     name: str
-    locator: LocatorRecipe
+    locator: LocatorRecipe | PoseRecipe
     segmenter: SegmenterRecipe
     mask_generator: MaskGeneratorRecipe
     defect_generator: DefectGeneratorRecipe

@@ -25,7 +25,6 @@ from models.manifest import (
     Graphs,
     LabelShape,
     Limits,
-    LocatorSpec,
     Manifest,
     MaskGeneratorSpec,
     SegmenterSpec,
@@ -47,7 +46,6 @@ from training.data import Dataset, Flaw, Record, defect_sides_px
 from training.export import export_graph
 from training.networks.books import CODE_NOISE
 from training.networks.generators import defect_noise_size, spatial_noise_chw
-from training.networks.locators import Lite0Locator, PlainLocator
 from training.recipes import Recipe
 from training.sites import RealSite, SiteSource, trust, without_defect
 from training.trainers.stages import (
@@ -177,15 +175,9 @@ def _draft_manifest(run: Path, recipe: Recipe, data: Dataset, about: dict[str, s
 
 def _graph_specs(run: Path, recipe: Recipe) -> Graphs:
     digests = {file: digest_of(run / "graphs" / file) for file in GRAPH_FILES}
-    locator = PlainLocator if recipe.locator.encoder == "plain" else Lite0Locator
     masks, defects = recipe.mask_generator, recipe.defect_generator
     return Graphs(
-        locator=LocatorSpec(
-            sha256=digests["locator.onnx"],
-            **asdict(graphs.LOCATOR),
-            stride_px=locator.stride_px,
-            multiple_px=locator.multiple_px,
-        ),
+        locator=graphs.locator_spec(recipe.locator, digests["locator.onnx"]),
         segmenter=SegmenterSpec(
             sha256=digests["segmenter.onnx"],
             **asdict(graphs.SEGMENTER),

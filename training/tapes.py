@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.detection import Detector
-from models.graphs import GraphCall
+from models.graphs import GraphCall, HeatmapLocator, Locator
 
 
 class Tape:
@@ -41,11 +41,17 @@ class Tape:
 
 
 def record_detector(detector: Detector) -> tuple[Detector, tuple[Tape, Tape]]:
-    """A detector whose graphs are recorded."""
+    """A detector whose graphs are recorded: all that they give, so that all can be asked for."""
     locator, segmenter = Tape(detector.locator.graph), Tape(detector.segmenter.graph)
     taped = replace(
         detector,
-        locator=replace(detector.locator, graph=locator),
+        locator=_with_graph(detector.locator, locator),
         segmenter=replace(detector.segmenter, graph=segmenter),
     )
     return taped, (locator, segmenter)
+
+
+def _with_graph(locator: Locator, graph: GraphCall) -> Locator:
+    if isinstance(locator, HeatmapLocator):
+        return replace(locator, graph=graph, peaks=None)
+    return replace(locator, graph=graph)

@@ -69,9 +69,35 @@ def find_peaks(
     return found
 
 
+def choose_peaks(
+    listed: list[Peak], *, n: int, min_confidence: float, radius_px: float
+) -> list[Peak]:
+    """At most n of the listed peaks, by coverage as in `find_peaks`.
+
+    Listed is what to take first. Where n are asked for whatever the confidence (min_confidence 0),
+    those that a stronger one covers fill up what is missing.
+    """
+    found: list[Peak] = []
+    covered: list[Peak] = []
+    for peak in listed:
+        if len(found) == n or peak.confidence < min_confidence:
+            return found
+        is_near = any(max(abs(p.x - peak.x), abs(p.y - peak.y)) <= radius_px for p in found)
+        (covered if is_near else found).append(peak)
+    if min_confidence > 0.0:
+        return found
+    return found + sorted(covered, key=lambda peak: -peak.confidence)[: n - len(found)]
+
+
 def confidence_of(logits: Heatmap) -> Scores:
     """Sigmoid, without overflow."""
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)), np.float32)
+
+
+def logit_of(scores: Scores) -> Heatmap:
+    """The inverse of `confidence_of`, within what float32 can tell."""
+    clipped = np.clip(scores, 1e-7, 1 - 1e-7)
+    return np.asarray(np.log(clipped / (1 - clipped)), np.float32)
 
 
 def _candidates(

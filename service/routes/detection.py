@@ -161,7 +161,8 @@ def find_defects(
     scale = detector.mm_per_px
     with trace.measure("decode"):
         picture = upload.picture(visit.limits(bundle))
-    detection = detect(picture, detector)
+    wants_matrix = query.confidence_matrix == "png"
+    detection = detect(picture, detector, wants_matrix=wants_matrix)
     trace.add(detection.timings_ms)
     trace.verdict = detection.verdict
     for defect in detection.defects:
@@ -171,7 +172,7 @@ def find_defects(
         audited = audit_picture(visit, picture, detection, detector)
     with trace.measure("encode"):
         pictures = encode_crops(picture, detection.crops, query.crop_images)
-        matrix = encode_matrix(detection.field) if query.confidence_matrix == "png" else None
+        matrix = encode_matrix(detection.field) if wants_matrix else None
     answer = DetectionOut(
         id=trace.id,
         product=manifest.product,

@@ -23,9 +23,10 @@ from models.bundle import (
     warm_up,
 )
 from models.errors import BundleAltered, BundleMissing, BundleTooNew
+from models.graphs import HeatmapLocator, PoseLocator
 from models.manifest import GRAPH_FILES
 from models.session import CPU, Device
-from tests.tiny import write_tiny_bundle
+from tests.tiny import LocatorKind, write_tiny_bundle
 
 ON_CPU = Device("cpu", threads=1)
 
@@ -82,6 +83,26 @@ def test_a_bundle_is_warmed_up_though_a_flat_picture_takes_no_visible_defect(
     tiny: Bundle,
 ) -> None:
     warm_up(tiny)
+
+
+@pytest.mark.parametrize(
+    ("kind", "locator", "finds_peaks"),
+    [
+        ("field", HeatmapLocator, False),
+        ("peaks", HeatmapLocator, True),
+        ("points", PoseLocator, False),
+    ],
+)
+def test_a_bundle_brings_the_locator_that_its_manifest_names(
+    tmp_path: Path, kind: LocatorKind, locator: type, finds_peaks: bool
+) -> None:
+    folder = write_tiny_bundle(tmp_path, locator=kind)
+
+    bundle = open_bundle(folder, Device("cpu", threads=1))
+
+    assert isinstance(bundle.detector.locator, locator)
+    assert (getattr(bundle.detector.locator, "peaks", None) is not None) == finds_peaks
+    warm_up(bundle)
 
 
 def test_every_graph_has_its_spec(tiny: Bundle) -> None:

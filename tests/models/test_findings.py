@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from models.bundle import Bundle
-from models.detection import predict_field
 from models.findings import Standard, find_defects
 from models.inspection import Zone, Zones
+from models.locating import predict_field
 from models.steps.crops import Window
 from models.steps.mosaics import Mosaic
 from models.steps.zones import Scope

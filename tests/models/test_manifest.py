@@ -38,6 +38,19 @@ def test_a_label_without_a_shape_is_refused(content: dict[str, Any]) -> None:
         Manifest.model_validate(content)
 
 
+def test_a_locator_that_says_no_kind_is_a_heatmap(content: dict[str, Any]) -> None:
+    del content["graphs"]["locator"]["kind"]
+
+    assert Manifest.model_validate(content).graphs.locator.kind == "heatmap"
+
+
+def test_a_deeppose_without_the_size_of_its_look_is_refused(content: dict[str, Any]) -> None:
+    content["graphs"]["locator"]["kind"] = "deeppose"
+
+    with pytest.raises(ValidationError, match="needs look_hw"):
+        Manifest.model_validate(content)
+
+
 @pytest.mark.parametrize(
     ("part", "field", "value"),
     [

@@ -48,6 +48,14 @@ def test_a_graph_is_called_by_the_names_of_its_inputs_and_answers_in_order(sum_f
     assert difference.tolist() == [9, 18]
 
 
+def test_a_graph_can_be_asked_for_some_of_its_outputs_alone(sum_file: Path) -> None:
+    graph = open_graph(sum_file, ON_CPU).only("difference")
+
+    (difference,) = graph(b=vector(1, 2), a=vector(10, 20))
+
+    assert difference.tolist() == [9, 18]
+
+
 def test_a_graph_tells_its_name_its_inputs_and_its_outputs(sum_file: Path) -> None:
     graph = open_graph(sum_file, ON_CPU)
 

@@ -7,8 +7,9 @@ import pytest
 
 from models.arrays import RgbImage
 from models.bundle import Bundle
-from models.detection import Detector, predict_field, segment_crops
+from models.detection import Detector, segment_crops
 from models.findings import Defect, Standard
+from models.locating import predict_field
 from models.steps.heatmap import Peak
 from models.steps.stopwatch import Stopwatch
 from models.surroundings import Crop, look_into, place_crops

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from training.experiments import RECIPES, named_recipe
+from training.networks.deeppose import REGION_PX
 from training.networks.locators import Lite0Locator, PlainLocator
+from training.recipes import LocatorRecipe, PoseRecipe
 from training.trainers.stages import STAGES
 
 LOCATORS = {"plain": PlainLocator, "lite0": Lite0Locator}
+
+
+def multiple_of(locator: LocatorRecipe | PoseRecipe) -> int:
+    return REGION_PX if isinstance(locator, PoseRecipe) else LOCATORS[locator.encoder].multiple_px
 
 
 @pytest.fixture(params=sorted(RECIPES))
@@ -26,7 +34,7 @@ def test_every_stage_is_judged_at_least_twice_and_saved_in_between(recipe):
 
 
 def test_sides_fit_the_networks(recipe):
-    assert recipe.locator.side_px % LOCATORS[recipe.locator.encoder].multiple_px == 0
+    assert recipe.locator.side_px % multiple_of(recipe.locator) == 0
     assert recipe.segmenter.side_px % 32 == 0
     assert recipe.mask_generator.side_px == recipe.defect_generator.side_px
     assert recipe.mask_generator.side_px % 16 == 0
@@ -44,3 +52,12 @@ def test_an_open_crop_follows_the_largest_defect():
 
 def test_a_crop_that_a_recipe_names_stays():
     assert named_recipe("brushed-plate", largest_defect_px=500.0).segmenter.crop_size_px == 128
+
+
+@pytest.mark.parametrize("name", ["ball-screw", "brushed-plate"])
+def test_a_deeppose_recipe_differs_in_its_locator_alone(name):
+    heatmap, pose = (RECIPES[kind]() for kind in (name, f"{name}-deeppose"))
+
+    assert isinstance(pose.locator, PoseRecipe)
+    assert all(side % REGION_PX == 0 for side in pose.locator.look_hw)
+    assert replace(pose, name=name, locator=heatmap.locator) == heatmap

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -92,3 +94,27 @@ def test_random_pixels_fill_every_level():
     assert pixels.dtype == torch.uint8
     assert pixels.shape == (1, 64, 64, 3)
     assert len(pixels.unique()) == 256
+
+
+class Ranking(nn.Module):
+    """A noisy value, and where it is greatest: the runtimes may not agree on the place."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        values = (x * 1e-3).tanh()
+        return values, self.rank(values)
+
+    @staticmethod
+    def rank(values: Tensor) -> Tensor:
+        return values.argmax(1).float() if torch.onnx.is_in_onnx_export() else values[:, 0] * 0 + 1
+
+
+def test_a_derived_output_is_compared_on_the_graphs_own_first_output(tmp_path):
+    given = torch.tensor([[1.0, 3.0, 2.0, 0.0]])
+    free = {"x": {0: "batch"}, "values": {0: "batch"}, "rank": {0: "batch"}}
+    ranked = Exported(Ranking(), {"x": given}, {"x": given.repeat(3, 1)}, ("values", "rank"), free)
+
+    right = export_graph(replace(ranked, derived=Ranking.rank), tmp_path / "right.onnx")
+
+    assert right <= 1e-6
+    with pytest.raises(ExportMismatch, match="off by 2"):
+        export_graph(replace(ranked, derived=lambda v: v[:, 0] * 0 + 3), tmp_path / "wrong.onnx")

@@ -9,6 +9,7 @@ from torch import nn
 from models.session import Device, open_graph
 from training import graphs
 from training.export import Exported, export_graph, largest_gap
+from training.networks.deeppose import DeepPose
 from training.networks.generators import DefectGenerator, MaskGenerator
 from training.networks.locators import build_locator
 from training.networks.segmenters import Segmenter
@@ -19,6 +20,9 @@ def untrained(kind: str) -> tuple[Exported, graphs.Meaning]:
     match kind:
         case "plain" | "lite0":
             return graphs.locator_export(build_locator(kind)), graphs.LOCATOR
+        case "deeppose":
+            network = DeepPose((64, 96), side_px=64, refined=3)
+            return graphs.locator_export(network), graphs.DEEPPOSE
         case "DeepLabV3Plus" | "DeepLabV3":
             network = Segmenter(2, side_px=64, decoder=kind)
             return graphs.segmenter_export(network), graphs.SEGMENTER
@@ -39,7 +43,7 @@ PAGES = {
     "bare_defect_generator": 0,
 }
 """Of each generator's book; the bare ones have none of the parts that can be left out."""
-KINDS = ("plain", "lite0", "DeepLabV3Plus", "DeepLabV3", *PAGES)
+KINDS = ("plain", "lite0", "deeppose", "DeepLabV3Plus", "DeepLabV3", *PAGES)
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -65,7 +69,7 @@ def test_the_graph_computes_what_the_network_computes_on_other_batches(written):
     assert isinstance(network, nn.Module)
     doubled = {name: torch.cat([value, value]) for name, value in exported.other.items()}
 
-    assert largest_gap(network, path, doubled) < 2e-3
+    assert largest_gap(network, path, doubled, exported.derived) < 2e-3
 
 
 def test_the_gate_looks_at_another_size_of_batch_and_picture(written):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 
 from models.bundle import open_bundle, read_manifest, verify_bundle
 from models.errors import BundleAltered, BundleMissing
+from models.graphs import PoseLocator
 from models.manifest import GRAPH_FILES, ObjectRule
 from models.steps.contexts import read_contexts
 from models.steps.copies import read_fingerprints
@@ -21,6 +23,7 @@ from training.importers import import_folder
 from training.networks.generators import spatial_noise_chw
 from training.networks.locators import build_locator
 from training.networks.segmenters import Segmenter
+from training.recipes import PoseRecipe
 from training.sealing import (
     draft_bundle,
     export_run,
@@ -28,7 +31,7 @@ from training.sealing import (
     seal_run,
     torch_synthesizer,
 )
-from training.trainers.stages import new_defect_generator, new_mask_generator
+from training.trainers.stages import new_defect_generator, new_locator, new_mask_generator
 
 RECIPE = replace(trial(), object_rule=ObjectRule(threshold="none"))
 ABOUT: dict[str, Any] = {
@@ -92,6 +95,27 @@ def test_the_manifest_tells_what_the_data_say(run):
     assert manifest.training.steps["locator"] == RECIPE.locator.schedule.steps
     side_px = RECIPE.mask_generator.side_px
     assert manifest.graphs.mask_generator.spatial_noise_chw == spatial_noise_chw(side_px)
+
+
+def test_a_heatmap_is_sealed_with_its_peaks(run):
+    spec = read_manifest(find_draft(run)).graphs.locator
+
+    assert (spec.kind, spec.stride_px, spec.multiple_px, spec.look_hw) == ("heatmap", 8, 16, None)
+    assert list(spec.outputs) == ["field", "peaks"]
+
+
+def test_a_run_with_deeppose_is_exported_and_opens(run, tmp_path):
+    locator = PoseRecipe(RECIPE.locator.schedule, look_hw=(64, 96), side_px=64, refined=3)
+    recipe = replace(RECIPE, locator=locator)
+    folder = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("draft")))
+    torch.save(new_locator(recipe).state_dict(), folder / "locator.pt")
+
+    export_run(folder, recipe, 2)
+    bundle = open_bundle(draft_bundle(folder, recipe, load_dataset(folder), ABOUT))
+
+    assert bundle.manifest.graphs.locator.kind == "deeppose"
+    assert isinstance(bundle.detector.locator, PoseLocator)
+    assert bundle.detector.locator.look_hw == (64, 96)
 
 
 def test_few_known_defects_leave_room_for_smaller_and_larger_ones(run):

@@ -3,7 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.tapes import Tape
+from models.bundle import open_bundle
+from models.graphs import HeatmapLocator
+from models.locating import predict_field
+from models.session import Device
+from tests.tiny import write_tiny_bundle
+from training.tapes import Tape, record_detector
 
 
 class Counter:
@@ -46,3 +51,15 @@ def test_a_tape_has_no_answer_that_was_not_recorded():
 
     with pytest.raises(IndexError):
         tape(image=np.zeros(1, np.float32))
+
+
+def test_a_recorded_locator_is_asked_for_all_that_its_graph_gives(tmp_path):
+    folder = write_tiny_bundle(tmp_path, locator="peaks")
+    detector = open_bundle(folder, Device("cpu", threads=1)).detector
+    image = np.zeros((64, 96, 3), np.uint8)
+
+    taped, (tape, _) = record_detector(detector)
+    predict_field(image, taped.locator)
+
+    assert isinstance(taped.locator, HeatmapLocator)
+    assert [answer.shape[1] for answer in tape.answers[0]] == [3, 96]

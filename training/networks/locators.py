@@ -5,7 +5,7 @@ Shape suffixes: b batch, c channels, h height, w width of the picture or of the 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,10 @@ from torch import Tensor, nn
 
 from training.networks.encoders import lite0_encoder, scale_pixels
 
+CELLS = 256
+"""Most cells that leave a graph as peaks: far more than crops, so that coverage may choose."""
+LARGEST_LOGIT = 40.0
+"""A sigmoid tells no more than 1 beyond it."""
 PRIOR_LOGIT = -4.6
 """Confidence 0.01 everywhere at the start, so that the empty cells do not drown the first steps."""
 
@@ -77,6 +81,36 @@ class Lite0Locator(nn.Module):
         return field
 
 
+class WithPeaks(nn.Module):
+    """A heatmap and its strongest cells, so that nobody needs the whole field to find them."""
+
+    def __init__(self, network: PlainLocator | Lite0Locator) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image_bhwc: Tensor) -> tuple[Tensor, Tensor]:
+        """The network's field (B, 3, h, w), and of it `strongest_cells`."""
+        field = self.network(image_bhwc)
+        return field, strongest_cells(field, self.network.stride_px)
+
+
+def strongest_cells(field_bchw: Tensor, stride_px: int) -> Tensor:
+    """The CELLS strongest cells: (B, K, 4) logit, x, y in pixels, 1 where it is a local maximum.
+
+    Local maxima of 3 × 3 cells come first, then other cells, each strongest first. Fields of fewer
+    cells give all of them.
+    """
+    logits_b1hw = field_bchw[:, :1].clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+    is_peak_b1hw = (logits_b1hw == F.max_pool2d(logits_b1hw, 3, 1, 1)).float()
+    cells_bk = _rank((logits_b1hw - 2 * LARGEST_LOGIT * (1 - is_peak_b1hw)).flatten(1))
+    columns = field_bchw.shape[3]
+    corner_b2k = torch.stack([cells_bk % columns, cells_bk // columns], 1)
+    offsets_b2k = _take(field_bchw[:, 1:], cells_bk).clamp(-0.5, 0.5)
+    points_b2k = (corner_b2k + 0.5 + offsets_b2k) * stride_px
+    told = (_take(logits_b1hw, cells_bk), points_b2k, _take(is_peak_b1hw, cells_bk))
+    return torch.cat(told, 1).transpose(1, 2)
+
+
 class Residual(nn.Module):
     """x + two normalised 3 × 3 convolutions."""
 
@@ -110,6 +144,20 @@ def _head(width: int) -> nn.Sequential:
     with torch.no_grad():
         last.bias.copy_(torch.tensor([PRIOR_LOGIT, 0.0, 0.0]))
     return nn.Sequential(_conv(width, width), last)
+
+
+def _rank(values_bk: Tensor) -> Tensor:
+    """Where the CELLS greatest values are, the first of equal ones first, as ONNX has it."""
+    if torch.onnx.is_in_onnx_export():
+        count = torch.minimum(torch.as_tensor(values_bk.shape[1]), torch.as_tensor(CELLS))
+        return values_bk.topk(cast(int, count)).indices  # the tracer takes it as it is
+    return values_bk.sort(descending=True, stable=True).indices[:, :CELLS]
+
+
+def _take(planes_bchw: Tensor, cells_bk: Tensor) -> Tensor:
+    """The cells' values of every plane: (B, C, K)."""
+    planes_bcn = planes_bchw.flatten(2)
+    return planes_bcn.gather(2, cells_bk[:, None].expand(-1, planes_bcn.shape[1], -1))
 
 
 def _double(x_bchw: Tensor) -> Tensor:

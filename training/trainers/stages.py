@@ -14,21 +14,24 @@ from torch import nn
 
 from models.arrays import RgbImage
 from models.bundle import digest_of
-from models.detection import predict_field
+from models.graphs import Locator
+from models.locating import predict_field
 from models.steps.heatmap import Peak
 from training.data import PAIRS, Dataset, crop_radius_px, load_dataset
+from training.networks.deeppose import DeepPose
 from training.networks.generators import DefectGenerator, MaskGenerator
 from training.networks.locators import Lite0Locator, PlainLocator, build_locator
 from training.networks.segmenters import Segmenter
-from training.recipes import Recipe, Schedule
+from training.recipes import PoseRecipe, Recipe, Schedule
 from training.sites import SiteSource, real_contrasts, trust
 from training.starting import start_from_bundle
 from training.trainers.defect_task import DefectTask
 from training.trainers.judges import DefectJudge, MaskJudge
 from training.trainers.loop import Task, run_loop
 from training.trainers.mask_task import MaskTask
+from training.trainers.pose_task import PoseTask, torch_pose
 from training.trainers.segmenter_task import SegmenterTask
-from training.trainers.supervised import LocatorTask, torch_locator
+from training.trainers.supervised import LocatorTask, torch_heatmap
 from training.trainers.whole_task import WholeTask, whole_schedule
 
 FEW_SHOTS = 10
@@ -97,9 +100,9 @@ def origin_of(stage: str, run: Path, recipe: Recipe, start: Path | None = None) 
     return digest.hexdigest()
 
 
-def load_locator(run: Path, recipe: Recipe) -> Lite0Locator | PlainLocator:
+def load_locator(run: Path, recipe: Recipe) -> Lite0Locator | PlainLocator | DeepPose:
     """The trained locator of a run, ready to run."""
-    network = build_locator(recipe.locator.encoder)
+    network = new_locator(recipe)
     _load(network, run / "locator.pt")
     return network
 
@@ -133,13 +136,14 @@ def load_defect_generator(run: Path, recipe: Recipe, labels: int) -> DefectGener
 
 
 def _locator_task(_run: Path, recipe: Recipe, data: Dataset) -> tuple[Task, Schedule]:
-    network = build_locator(recipe.locator.encoder)
-    return LocatorTask(network, data, recipe), recipe.locator.schedule
+    network, schedule = new_locator(recipe), recipe.locator.schedule
+    if isinstance(network, DeepPose):
+        return PoseTask(network, data, recipe), schedule
+    return LocatorTask(network, data, recipe), schedule
 
 
 def _segmenter_task(run: Path, recipe: Recipe, data: Dataset) -> tuple[Task, Schedule]:
-    trained = load_locator(run, recipe)
-    locator = torch_locator(trained, trained.stride_px, trained.multiple_px)
+    locator = torch_locator(load_locator(run, recipe))
     radius_px = crop_radius_px(recipe.segmenter.crop_size_px, data)
 
     def peaks(image: RgbImage) -> list[Peak]:
@@ -215,6 +219,23 @@ def least_contrasts(source: SiteSource, *, seed: int) -> list[float]:
         for label, flaws in enumerate(source.flaws)
         for contrasts in [real_contrasts(source, label, count=100, seed=seed)]
     ]
+
+
+def new_locator(recipe: Recipe) -> Lite0Locator | PlainLocator | DeepPose:
+    """An untrained locator as the recipe has it."""
+    asked = recipe.locator
+    if isinstance(asked, PoseRecipe):
+        return DeepPose(asked.look_hw, asked.side_px, asked.refined)
+    return build_locator(asked.encoder)
+
+
+def torch_locator(network: Lite0Locator | PlainLocator | DeepPose) -> Locator:
+    """A torch network behind the seam's interface, so that training meets the service's peaks."""
+    return (
+        torch_pose(network)
+        if isinstance(network, DeepPose)
+        else torch_heatmap(network, network.stride_px, network.multiple_px)
+    )
 
 
 def new_mask_generator(recipe: Recipe, labels: int) -> MaskGenerator:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from models.arrays import RgbImage
-from models.detection import predict_field
-from models.graphs import Locator
+from models.graphs import HeatmapLocator, Locator
+from models.locating import predict_field
 from models.steps.crops import window_around
 from models.steps.heatmap import Peak, cell_of, draw_peaks
 from models.steps.outlines import bridge_diagonals, find_regions
@@ -22,7 +22,7 @@ from training.data import Dataset, Record, choose_pool, crop_radius_px
 from training.losses import heatmap_focal_loss, offset_loss
 from training.metrics import image_auroc, is_covered
 from training.networks.locators import Lite0Locator, PlainLocator
-from training.recipes import Recipe
+from training.recipes import LocatorRecipe, Recipe
 from training.trainers.hard_negatives import HardNegatives
 from training.trainers.loop import Batch, Judgement
 from training.trainers.sheets import field_sheet
@@ -34,6 +34,7 @@ class LocatorTask:
     name = product = "locator"
 
     def __init__(self, network: PlainLocator | Lite0Locator, data: Dataset, recipe: Recipe) -> None:
+        assert isinstance(recipe.locator, LocatorRecipe)
         self.data, self.recipe, self.crop_px = data, recipe.locator, recipe.segmenter.crop_size_px
         self.stride_px, self.multiple_px = network.stride_px, network.multiple_px
         self.hard = HardNegatives(data.train)
@@ -66,31 +67,12 @@ class LocatorTask:
 
     def judge(self, network: nn.Module) -> Judgement:
         """Coverage of the validation defects by five crops, and how normal pictures rank."""
-        locator = torch_locator(network, self.stride_px, self.multiple_px)
-        fields = [predict_field(record.image, locator) for record in self.data.val]
-        radius_px = crop_radius_px(self.crop_px, self.data)
-        windows = [
-            [
-                window_around((p.x, p.y), self.crop_px, field.image_hw)
-                for p in field.peaks(5, min_confidence=0.0, radius_px=radius_px)
-            ]
-            for field in fields
-        ]
-        shown = [
-            [is_covered(flaw.region, crops[:n]) for n in (1, 5)]
-            for record, crops in zip(self.data.val, windows, strict=True)
-            for flaw in record.flaws
-        ]
-        at_1, at_5 = np.mean(shown, axis=0)
-        auroc = image_auroc(
-            [float(f.logits.max()) for f in fields], [bool(r.flaws) for r in self.data.val]
-        )
-        figures = {"coverage_at_1": at_1, "coverage_at_5": at_5, "image_auroc": auroc}
-        return Judgement(at_1 + at_5 + auroc, figures, field_sheet(self.data.val, fields))
+        locator = torch_heatmap(network, self.stride_px, self.multiple_px)
+        return judge_locator(locator, self.data, self.crop_px)
 
     def mine(self, network: nn.Module, rng: np.random.Generator) -> None:
         """Find where the network is surest of a defect that is none, to show it more of that."""
-        locator = torch_locator(network, self.stride_px, self.multiple_px)
+        locator = torch_heatmap(network, self.stride_px, self.multiple_px)
         radius_px = crop_radius_px(self.crop_px, self.data)
 
         def peaks(image: RgbImage) -> list[Peak]:
@@ -123,7 +105,29 @@ class LocatorTask:
         return record, (x + rng.uniform(-reach_px, reach_px), y + rng.uniform(-reach_px, reach_px))
 
 
-def torch_locator(network: nn.Module, stride_px: int, multiple_px: int) -> Locator:
+def judge_locator(locator: Locator, data: Dataset, crop_px: int) -> Judgement:
+    """Coverage of the validation defects by one and by five crops, and how normal pictures rank."""
+    fields = [predict_field(record.image, locator) for record in data.val]
+    radius_px = crop_radius_px(crop_px, data)
+    windows = [
+        [
+            window_around((p.x, p.y), crop_px, field.image_hw)
+            for p in field.peaks(5, min_confidence=0.0, radius_px=radius_px)
+        ]
+        for field in fields
+    ]
+    shown = [
+        [is_covered(flaw.region, crops[:n]) for n in (1, 5)]
+        for record, crops in zip(data.val, windows, strict=True)
+        for flaw in record.flaws
+    ]
+    at_1, at_5 = np.mean(shown, axis=0)
+    auroc = image_auroc([f.strongest for f in fields], [bool(r.flaws) for r in data.val])
+    figures = {"coverage_at_1": at_1, "coverage_at_5": at_5, "image_auroc": auroc}
+    return Judgement(at_1 + at_5 + auroc, figures, field_sheet(data.val, fields))
+
+
+def torch_heatmap(network: nn.Module, stride_px: int, multiple_px: int) -> HeatmapLocator:
     """A torch network behind the seam's interface, so that training meets the service's peaks."""
     device = next(network.parameters()).device
 
@@ -131,7 +135,7 @@ def torch_locator(network: nn.Module, stride_px: int, multiple_px: int) -> Locat
         with torch.no_grad():
             return (network(torch.from_numpy(image).to(device)).float().cpu().numpy(),)
 
-    return Locator(graph, stride_px, multiple_px)
+    return HeatmapLocator(graph, stride_px, multiple_px)
 
 
 @dataclass(frozen=True)

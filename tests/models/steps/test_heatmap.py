@@ -5,7 +5,15 @@ import time
 import numpy as np
 import pytest
 
-from models.steps.heatmap import cell_of, confidence_of, draw_peaks, find_peaks
+from models.steps.heatmap import (
+    Peak,
+    cell_of,
+    choose_peaks,
+    confidence_of,
+    draw_peaks,
+    find_peaks,
+    logit_of,
+)
 
 HW, STRIDE = (40, 60), 8
 FAR_APART = [(36.0, 36.0), (236.0, 44.0), (444.0, 36.0), (100.0, 236.0), (340.0, 250.0)]
@@ -174,3 +182,29 @@ def test_where_the_logit_is_minus_infinity_nobody_looks_however_many_are_asked_f
     cells = find_peaks(logits, n=20, min_confidence=0.0, radius=0.0, rule=rule)
 
     assert sorted(cells) == [(2, 3), (2, 4), (3, 3), (3, 4)]
+
+
+def peak_at(x: float, confidence: float) -> Peak:
+    return Peak(x, 20.0, confidence)
+
+
+def test_listed_peaks_are_chosen_by_coverage_in_the_order_of_the_list() -> None:
+    listed = [peak_at(50, 0.9), peak_at(58, 0.8), peak_at(80, 0.7), peak_at(20, 0.2)]
+
+    chosen = choose_peaks(listed, n=5, min_confidence=0.5, radius_px=10)
+
+    assert chosen == [listed[0], listed[2]]
+
+
+def test_covered_peaks_fill_up_strongest_first_where_n_are_wanted_whatever_the_confidence() -> None:
+    listed = [peak_at(50, 0.9), peak_at(58, 0.3), peak_at(80, 0.2), peak_at(44, 0.4)]
+
+    chosen = choose_peaks(listed, n=3, min_confidence=0.0, radius_px=10)
+
+    assert chosen == [listed[0], listed[2], listed[3]]
+
+
+def test_confidence_and_logit_are_inverses() -> None:
+    scores = np.linspace(0.001, 0.999, 101, dtype=np.float32)
+
+    np.testing.assert_allclose(confidence_of(logit_of(scores)), scores, atol=1e-6)

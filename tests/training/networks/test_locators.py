@@ -3,7 +3,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.networks.locators import Lite0Locator, PlainLocator, Residual, build_locator
+from training.networks.locators import (
+    CELLS,
+    Lite0Locator,
+    PlainLocator,
+    Residual,
+    WithPeaks,
+    build_locator,
+    strongest_cells,
+)
 
 NAMES = {"plain": PlainLocator, "lite0": Lite0Locator}
 
@@ -52,3 +60,38 @@ def test_a_change_in_one_corner_is_told_in_that_corner(locator):
 
 def test_a_residual_keeps_the_shape():
     assert Residual(8, dilation=2)(torch.randn(2, 8, 10, 14)).shape == (2, 8, 10, 14)
+
+
+@pytest.mark.parametrize("cells_hw", [(5, 7), (40, 60)])
+def test_the_strongest_cells_are_local_maxima_first_each_strongest_first(cells_hw):
+    field = torch.randn(1, 3, *cells_hw)
+
+    (told,) = strongest_cells(field, 8)
+
+    assert len(told) == min(CELLS, cells_hw[0] * cells_hw[1])
+    is_peak = told[:, 3].bool()
+    for part in (told[is_peak, 0], told[~is_peak, 0]):
+        assert torch.equal(part, part.sort(descending=True).values)
+    assert not is_peak[int(is_peak.sum()) :].any()
+
+
+def test_a_cell_is_told_where_its_offset_moves_it():
+    field = torch.full((1, 3, 10, 12), -4.0)
+    field[:, 1:] = 0.0
+    field[0, :, 4, 7] = torch.tensor([3.0, 0.25, -9.0])
+    field[0, :, 4, 8] = torch.tensor([2.0, 0.0, 0.0])
+
+    told = strongest_cells(field, 8)[0]
+
+    assert told[0].tolist() == [3.0, 62.0, 32.0, 1.0]
+    assert [2.0, 68.0, 36.0, 0.0] in told.tolist()
+
+
+def test_a_network_with_peaks_gives_its_field_and_them(locator):
+    image = torch.randint(0, 256, (2, 64, 96, 3), dtype=torch.uint8)
+
+    with torch.no_grad():
+        field, peaks = WithPeaks(locator)(image)
+
+    assert torch.equal(field, locator(image))
+    assert torch.equal(peaks, strongest_cells(field, locator.stride_px))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.steps.fields import ConfidenceField
+from models.steps.fields import DenseField
 from training.trainers.sheets import GREEN, field_sheet, mask_sheet, tile
 
 
@@ -34,7 +34,7 @@ def test_a_mask_sheet_shows_the_score_in_red_and_the_truth_edged_in_green():
 
 def test_a_field_sheet_shows_pictures_with_defects_alone(data):
     fields = [
-        ConfidenceField(
+        DenseField(
             np.full((12, 16), -9.0, np.float32), np.zeros((2, 12, 16), np.float32), 8, (96, 128)
         )
         for _ in data.val

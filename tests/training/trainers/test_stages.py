@@ -12,7 +12,8 @@ from tests.training.specks import SIDE_PX
 from training.data import store_samples
 from training.experiments import trial
 from training.importers import import_folder
-from training.recipes import Recipe, Schedule
+from training.networks.deeppose import DeepPose
+from training.recipes import PoseRecipe, Recipe, Schedule
 from training.trainers.stages import (
     STAGES,
     fit_stages,
@@ -54,6 +55,18 @@ def test_the_four_stages_leave_networks_that_load_and_their_figures(tmp_path, ma
         assert not network.training
         assert all(torch.equal(value, kept[name]) for name, value in network.state_dict().items())
         assert json.loads((tmp_path / f"{stage}.figures.json").read_text())
+
+
+def test_a_segmenter_learns_around_the_peaks_of_a_deeppose_too(tmp_path, mask_folder, fabric):
+    store_samples(import_folder(mask_folder), tmp_path, val_share=0.2, seed=7)
+    recipe = quick_recipe()
+    pose = PoseRecipe(recipe.locator.schedule, look_hw=(64, 96), side_px=64, refined=3)
+    recipe = replace(recipe, locator=pose)
+
+    fit_stages(tmp_path, recipe, ("locator", "segmenter"), fabric)
+
+    assert isinstance(load_locator(tmp_path, recipe), DeepPose)
+    assert (tmp_path / "segmenter.pt").exists()
 
 
 def test_one_stage_can_be_fitted_alone(tmp_path, mask_folder, fabric):

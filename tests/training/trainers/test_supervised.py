@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.detection import predict_field
+from models.locating import predict_field
+from models.steps.fields import DenseField
 from tests.training.specks import HW
 from training.data import Record
 from training.experiments import trial
@@ -15,7 +16,7 @@ from training.recipes import Recipe, Schedule
 from training.trainers.supervised import (
     LocatorTask,
     draw_centres,
-    torch_locator,
+    torch_heatmap,
 )
 
 SCHEDULE = Schedule(steps=9, batch=4, learning_rate=2e-3, validate_every=9)
@@ -103,13 +104,14 @@ def test_peaks_lie_on_the_centres_that_were_drawn():
     assert sorted(found.tolist()) == [[46.5, 25.5], [101.5, 71.5]]
 
 
-def test_a_torch_locator_answers_as_the_seam_asks():
+def test_a_torch_heatmap_answers_as_the_seam_asks():
     torch.manual_seed(0)
     network = PlainLocator().eval()
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
 
-    field = predict_field(image, torch_locator(network, 8, 16))
+    field = predict_field(image, torch_heatmap(network, 8, 16))
 
+    assert isinstance(field, DenseField)
     assert field.logits.shape == (7, 9)
     assert field.image_hw == (50, 70)
 
