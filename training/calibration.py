@@ -18,10 +18,10 @@ from models.steps.pictures import Picture
 from training.data import Record
 from training.metrics import Predicted, is_covered
 from training.recipes import CalibrationRecipe
-from training.regions import Curve, best_scores, draw_curve
+from training.regions import Curve, Predictions, best_scores, draw_curve
 from training.tapes import record_detector
 
-MASK_THRESHOLDS = (0.2, 0.3, 0.4, 0.5)
+MASK_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
 """Defect probabilities from which a pixel may be called defect."""
 ANY_SCORE = 1e-9
 """A score that every region has; at 0 the story would drop its area limit too."""
@@ -99,31 +99,48 @@ def sweep_thresholds(records: tuple[Record, ...], detector: Detector) -> Sweep:
 def calibrate(swept: Sweep, goals: CalibrationRecipe) -> Calibration:
     """Thresholds for a service that misses no more than is stated, and then cries wolf least.
 
-    min_confidence: the greatest that costs no more than the stated share of stage-1 coverage.
-    mask_threshold: the one of the best F1 of regions, of equals the greatest.
-    review_score and min_score: see `choose_limits`.
+    Each in turn: see `choose_mask_threshold`, `choose_confidence` and `choose_limits`.
     """
-    min_confidence = choose_confidence(swept, goals.lost_share)
-    judged = []
-    for mask_threshold in MASK_THRESHOLDS:
-        predictions = swept.predictions(mask_threshold, min_confidence)
-        curve = draw_curve(swept.records, predictions)
-        judged.append((best_f1(swept.records, curve), mask_threshold))
-    _, mask_threshold = max(judged)
+    mask_threshold = choose_mask_threshold(swept, goals)
+    min_confidence = choose_confidence(swept, mask_threshold, goals)
     scores = best_scores(swept.predictions(mask_threshold, min_confidence))
     limits = choose_limits(scores, is_bad(swept.records), goals)
     return Calibration(min_confidence, limits.least, limits.review, mask_threshold)
 
 
-def choose_confidence(swept: Sweep, lost_share: float) -> float:
-    """The greatest confidence to ask of a peak that costs no more than a share of the coverage."""
+def choose_mask_threshold(swept: Sweep, goals: CalibrationRecipe) -> float:
+    """The one of the best F1 of regions, of equals the greatest.
+
+    Only of those that leave no more bad parts without any region than may be missed or, where none
+    does, than the best of them does.
+    """
+
+    def rank(mask_threshold: float) -> tuple[int, float, float]:
+        predictions = swept.predictions(mask_threshold, 0.0)
+        f1 = best_f1(swept.records, draw_curve(swept.records, predictions))
+        silent = max(count_silent(swept.records, predictions) - _may_miss(swept, goals), 0)
+        return -silent, f1, mask_threshold
+
+    return max(MASK_THRESHOLDS, key=rank)
+
+
+def choose_confidence(swept: Sweep, mask_threshold: float, goals: CalibrationRecipe) -> float:
+    """The greatest confidence to ask of a peak: fewer crops, at a stated price.
+
+    It costs no more than `lost_share` of the coverage, and leaves no more bad parts without any
+    region than may be missed: no limit of a score could find them again.
+    """
 
     def covered(min_confidence: float) -> float:
         params = swept.detector.with_params(min_confidence=min_confidence).params
         return coverage(swept.records, swept.fields, params)
 
-    least = covered(0.0) - lost_share - 1e-9
-    return max(c for c in CONFIDENCES if covered(c) >= least)
+    def silent(min_confidence: float) -> int:
+        return count_silent(swept.records, swept.predictions(mask_threshold, min_confidence))
+
+    least = covered(0.0) - goals.lost_share - 1e-9
+    most = max(silent(0.0), _may_miss(swept, goals))
+    return max(c for c in CONFIDENCES if covered(c) >= least and silent(c) <= most)
 
 
 def choose_limits(
@@ -220,8 +237,7 @@ def coverage(
 
 def limits_of(params: DetectionParams) -> Limits:
     """The limits of a detector; without a limit for looking again nobody does."""
-    review = params.min_score if params.review_score is None else params.review_score
-    return Limits(min(review, params.min_score), params.min_score)
+    return Limits(params.doubt_score, params.min_score)
 
 
 def predictions_of(swept: Sequence[Detection]) -> list[list[Predicted]]:
@@ -234,12 +250,21 @@ def is_bad(records: Sequence[Record]) -> NDArray[np.bool_]:
     return np.array([bool(record.flaws) for record in records], bool)
 
 
+def count_silent(records: Sequence[Record], predictions: Predictions) -> int:
+    """How many bad parts show no region: missed at any limit of the score."""
+    return int((best_scores(predictions)[is_bad(records)] == 0.0).sum())
+
+
 def best_f1(records: Sequence[Record], curve: Curve) -> float:
     """The greatest F1 of regions over all pictures, at any score."""
     total = sum(len(record.flaws) for record in records)
     hits, false = curve.recall * total, curve.per_image * len(records)
     f1 = 2 * hits / np.maximum(hits + false + total, 1e-9)
     return round(float(f1.max(initial=0.0)), 6)
+
+
+def _may_miss(swept: Sweep, goals: CalibrationRecipe) -> int:
+    return int(goals.missed_share * is_bad(swept.records).sum())
 
 
 def _windows(field: ConfidenceField, params: DetectionParams) -> list[Window]:

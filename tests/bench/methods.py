@@ -28,7 +28,7 @@ from training.metrics import Predicted
 from training.tapes import Tape, record_detector
 from training.trainers.whole_task import MULTIPLE_PX, shrink_picture, shrunk_hw
 
-MASK_THRESHOLDS = (0.2, 0.35, 0.5)
+MASK_THRESHOLDS = (0.1, 0.2, 0.35, 0.5)
 """Every method is given the one that suits it best."""
 
 EVERY_PEAK = ", every peak"

@@ -9,7 +9,7 @@ import pytest
 from models.bundle import open_bundle
 from models.session import Device
 from models.steps.pictures import encode_png
-from tests.bench.methods import story_methods
+from tests.bench.methods import MASK_THRESHOLDS, story_methods
 from tests.bench.peers import COLUMNS, Row, main, measure_methods, spread, table_of
 from tests.tiny import write_tiny_bundle
 from training.data import Record, load_dataset, store_samples
@@ -76,7 +76,7 @@ def test_every_figure_of_a_method_is_measured(run, bundle):
         records, story_methods(open_bundle(bundle, Device("cpu", 1)))
     )
 
-    assert every.mask_threshold in (0.2, 0.35, 0.5)
+    assert every.mask_threshold in MASK_THRESHOLDS
     for row in (calibrated, every):
         assert row.figures["image_auroc"] == row.figures["pixel_dice"] == 1.0
         assert 0 < row.figures["p50_ms"] <= row.figures["p95_ms"]

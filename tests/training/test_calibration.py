@@ -88,6 +88,16 @@ def test_confidence_is_asked_for_where_a_defect_may_be_lost(bundle):
     assert calibration.min_confidence == pytest.approx(0.6)
 
 
+@pytest.mark.parametrize(("missed_share", "least"), [(0.05, 0.4), (0.5, 0.6)])
+def test_no_confidence_silences_more_bad_parts_than_may_be_missed(bundle, missed_share, least):
+    faint, goals = draw("e", (40, 40, 125, True)), {"lost_share": 0.5}
+
+    asked = CalibrationRecipe(missed_share=missed_share, **goals)
+    calibration = chosen(bundle, RECORDS[0], draw("h"), faint, goals=asked)
+
+    assert least <= calibration.min_confidence <= least + 0.06
+
+
 def test_a_detector_that_finds_nothing_is_still_calibrated(bundle):
     calibration = chosen(bundle, draw("e", (40, 40, 1, True)), draw("f"))
 
@@ -98,6 +108,20 @@ def test_calibration_takes_the_mask_threshold_that_finds_most(bundle):
     faint = draw("g", (40, 40, 110, True))
 
     assert chosen(bundle, RECORDS[0], draw("h"), faint).mask_threshold < 0.5
+
+
+def test_no_mask_threshold_silences_more_bad_parts_than_may_be_missed(bundle):
+    faint = draw("e", (40, 40, 110, True))
+    lures = [draw(f"l{i}", (40, 40, 112, False), (80, 40, 112, False)) for i in range(3)]
+    records = (RECORDS[0], faint, *lures)
+
+    strict, loose = (
+        chosen(bundle, *records, goals=CalibrationRecipe(missed_share=share)).mask_threshold
+        for share in (0.05, 0.5)
+    )
+
+    assert strict < 0.5
+    assert loose == 0.5
 
 
 def test_only_regions_that_a_confident_crop_shows_are_kept(bundle):
