@@ -8,8 +8,9 @@ import torch
 
 from models.locating import predict_field
 from tests.training.specks import draw_record
+from training.experiments import trial
 from training.networks.deeppose import DeepPose
-from training.recipes import PoseRecipe, Schedule, trial
+from training.recipes import PoseRecipe, Schedule
 from training.trainers.pose_task import (
     HINTS,
     MOST,
