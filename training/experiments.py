@@ -31,7 +31,7 @@ def ball_screw() -> Recipe:
             side_px=448,
         ),
         segmenter=SegmenterRecipe(
-            Schedule(steps=1800, batch=8, learning_rate=6e-4, validate_every=300),
+            Schedule(steps=2400, batch=8, learning_rate=6e-4, validate_every=300, restart=1800),
             side_px=256,
             crop_size_px=256,
             square_px=192,
@@ -88,7 +88,7 @@ def magnetic_tile() -> Recipe:
 def ball_screw_deeplabv3() -> Recipe:
     """The patent's own segmenter, without DeepLabV3+'s decoder: a third of the steps, as long."""
     recipe = ball_screw()
-    schedule = replace(recipe.segmenter.schedule, steps=600)
+    schedule = replace(recipe.segmenter.schedule, steps=600, restart=0)
     return replace(
         recipe,
         name="ball-screw-deeplabv3",
@@ -148,5 +148,11 @@ def named_recipe(name: str, *, largest_defect_px: float) -> Recipe:
 
 def _few(schedule: Schedule, *, steps: int) -> Schedule:
     return replace(
-        schedule, steps=steps, batch=4, validate_every=steps // 2, checkpoint_every=8, ema_decay=0.9
+        schedule,
+        steps=steps,
+        restart=0,
+        batch=4,
+        validate_every=steps // 2,
+        checkpoint_every=8,
+        ema_decay=0.9,
     )

@@ -12,7 +12,10 @@ SegmenterName = Literal["unet", "linear"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast one network is trained; a kill costs at most `checkpoint_every`."""
+    """How long and how fast one network is trained; a kill costs at most `checkpoint_every`.
+
+    restart: the step at which the learning rate rises and falls once more; at 0 it falls once.
+    """
 
     steps: int
     batch: int
@@ -21,6 +24,7 @@ class Schedule:
     checkpoint_every: int = 100
     ema_decay: float = 0.995
     decays: bool = True
+    restart: int = 0
 
 
 @dataclass(frozen=True)

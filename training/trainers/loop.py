@@ -245,11 +245,18 @@ def _mining_rng(seed: int, step: int) -> np.random.Generator:
 
 
 def _set_learning_rate(task: Task, schedule: Schedule, step: int) -> None:
-    """A linear warm-up over 2 % of the steps, then a cosine to 0 where the schedule decays."""
-    done = step / schedule.steps
-    factor = min(1.0, (step + 1) / max(1.0, 0.02 * schedule.steps))
+    """A linear warm-up over 2 % of a cycle, then a cosine to 0 where the schedule decays.
+
+    Source: "SGDR: Stochastic Gradient Descent with Warm Restarts", Loshchilov & Hutter 2017, eq. 5
+            (arXiv:1608.03983).
+    """
+    first, last = (
+        (0, schedule.restart) if step < schedule.restart else (schedule.restart, schedule.steps)
+    )
+    steps = last - first
+    factor = min(1.0, (step - first + 1) / max(1.0, 0.02 * steps))
     if schedule.decays:
-        factor *= 0.5 * (1 + math.cos(math.pi * done))
+        factor *= 0.5 * (1 + math.cos(math.pi * (step - first) / steps))
     for optimizer in task.optimizers.values():
         for group in optimizer.param_groups:
             group["lr"] = factor * group["initial_lr"]

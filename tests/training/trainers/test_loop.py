@@ -257,6 +257,19 @@ def test_the_rate_warms_up_and_falls_where_it_shall(tmp_path, fabric, decays, la
     assert task.rates[-1] == pytest.approx(0.1 * last)
 
 
+def test_a_rate_that_restarts_rises_and_falls_once_more(tmp_path, fabric):
+    task, once = LineTask(), LineTask()
+    schedule = Schedule(150, 4, 0.1, validate_every=150, restart=100)
+
+    run_loop(task, schedule, tmp_path / "twice", seed=5, fabric=fabric)
+    run_loop(once, Schedule(100, 4, 0.1, 100), tmp_path / "once", seed=5, fabric=fabric)
+
+    assert task.rates[:100] == once.rates
+    assert task.rates[100] == pytest.approx(0.1)
+    assert task.rates[125] == pytest.approx(0.05)
+    assert task.rates[149] < 0.001
+
+
 def test_curves_and_sample_sheets_are_written(tmp_path, fabric):
     schedule = Schedule(40, 4, 0.1, validate_every=20)
 
