@@ -55,7 +55,7 @@ class PoseRecipe:
     schedule: Schedule
     look_hw: tuple[int, int]
     side_px: int = 128
-    refined: int = 16
+    refined: int = 8
     defect_share: float = 0.75
     zoom: tuple[float, float] = (0.75, 1.3)
     shift_share: float = 0.15
