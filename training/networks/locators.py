@@ -29,7 +29,8 @@ def build_locator(encoder: Literal["plain", "lite0"]) -> PlainLocator | Lite0Loc
 class PlainLocator(nn.Module):
     """Plain convolutions at full resolution: for pits of a few pixels in 12 MP pictures.
 
-    A 4 × 4 stem of stride 4 takes the pixels, residual blocks look around at strides 8 and 16.
+    A 4 × 4 stem of stride 4 takes the pixels, residual blocks look around at strides 8 and 16; one
+    at each: two more, and a head of 3 × 3, covered no defect more and cost half as much again.
     Plain 3 × 3 convolutions run three times faster on a CPU than depthwise ones of equal width.
     """
 
@@ -41,12 +42,10 @@ class PlainLocator(nn.Module):
         self.stem = nn.Sequential(
             _conv(3, width // 2, kernel=4, stride=4), _conv(width // 2, width, stride=2)
         )
-        self.near = nn.Sequential(Residual(width), Residual(width))
-        self.far = nn.Sequential(
-            _conv(width, 2 * width, stride=2), Residual(2 * width), Residual(2 * width, dilation=2)
-        )
+        self.near = Residual(width)
+        self.far = nn.Sequential(_conv(width, 2 * width, stride=2), Residual(2 * width, dilation=2))
         self.back = nn.Conv2d(2 * width, width, 1)
-        self.head = _head(width)
+        self.head = _head(width, kernel=1)
 
     def forward(self, image_bhwc: Tensor) -> Tensor:
         """uint8 pictures (B, H, W, 3), sides multiples of 16 -> (B, 3, H/8, W/8)."""
@@ -137,13 +136,13 @@ def _conv(
     )
 
 
-def _head(width: int) -> nn.Sequential:
+def _head(width: int, *, kernel: int = 3) -> nn.Sequential:
     last = nn.Conv2d(width, 3, 1)
     nn.init.normal_(last.weight, std=0.01)
     assert last.bias is not None
     with torch.no_grad():
         last.bias.copy_(torch.tensor([PRIOR_LOGIT, 0.0, 0.0]))
-    return nn.Sequential(_conv(width, width), last)
+    return nn.Sequential(_conv(width, width, kernel=kernel), last)
 
 
 def _rank(values_bk: Tensor) -> Tensor:
