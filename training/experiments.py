@@ -59,7 +59,7 @@ def brushed_plate() -> Recipe:
             side_px=384,
         ),
         segmenter=SegmenterRecipe(
-            Schedule(steps=1800, batch=8, learning_rate=6e-4, validate_every=300),
+            Schedule(steps=2400, batch=8, learning_rate=6e-4, validate_every=300, restart=1800),
             side_px=128,
             crop_size_px=128,
         ),
