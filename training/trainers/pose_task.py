@@ -21,8 +21,8 @@ from training.data import Dataset, Record, choose_pool
 from training.losses import heatmap_focal_loss
 from training.networks.deeppose import LOGIT, SIGMA, DeepPose, Lesson, X, Y
 from training.recipes import PoseRecipe, Recipe
+from training.trainers.locator_task import judge_locator, new_adamw
 from training.trainers.loop import Batch, Judgement
-from training.trainers.supervised import judge_locator, new_adamw
 
 MOST = 16
 """Defects of one picture that are learned from; more are left out."""

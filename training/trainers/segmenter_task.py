@@ -24,9 +24,9 @@ from training.losses import dice_loss
 from training.metrics import pixel_average_precision, pixel_dice
 from training.networks.segmenters import Segmenter
 from training.recipes import SegmenterRecipe
+from training.trainers.locator_task import new_adamw
 from training.trainers.loop import Batch, Judgement
 from training.trainers.sheets import mask_sheet
-from training.trainers.supervised import new_adamw
 
 LEAST_SIDE_PX, MOST_SHARE = 6, 0.9
 """No zoom makes a defect smaller than so many pixels, or larger than this share of the square."""

@@ -27,11 +27,11 @@ from training.sites import SiteSource, real_contrasts, trust
 from training.starting import start_from_bundle
 from training.trainers.defect_task import DefectTask
 from training.trainers.judges import DefectJudge, MaskJudge
+from training.trainers.locator_task import LocatorTask, torch_heatmap
 from training.trainers.loop import Task, run_loop
 from training.trainers.mask_task import MaskTask
 from training.trainers.pose_task import PoseTask, torch_pose
 from training.trainers.segmenter_task import SegmenterTask
-from training.trainers.supervised import LocatorTask, torch_heatmap
 from training.trainers.whole_task import WholeTask, whole_schedule
 
 FEW_SHOTS = 10

@@ -25,9 +25,9 @@ from training.networks.generators import MaskGenerator
 from training.networks.locators import build_locator
 from training.recipes import Schedule
 from training.trainers.judges import MaskJudge
+from training.trainers.locator_task import LocatorTask
 from training.trainers.loop import Batch, Judgement, Miner, RunMixed, Task, run_loop
 from training.trainers.mask_task import MaskTask
-from training.trainers.supervised import LocatorTask
 
 ROOT = Path(__file__).parents[3]
 SCHEDULE = Schedule(

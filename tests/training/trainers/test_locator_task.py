@@ -13,7 +13,7 @@ from training.data import Record
 from training.experiments import trial
 from training.networks.locators import PlainLocator, build_locator
 from training.recipes import Recipe, Schedule
-from training.trainers.supervised import (
+from training.trainers.locator_task import (
     LocatorTask,
     draw_centres,
     torch_heatmap,
