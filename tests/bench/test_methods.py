@@ -97,6 +97,7 @@ def test_a_region_is_scored_by_its_mean_where_it_is_large_enough():
     assert found.region.box == (2, 2, 4, 4)
 
 
+@pytest.mark.slow
 def test_a_whole_picture_of_any_size_keeps_it_through_the_network(bundle, tmp_path):
     file = tmp_path / "whole.onnx"
     export_graph(whole_export(Segmenter(1, side_px=64, decoder="DeepLabV3Plus")), file)
