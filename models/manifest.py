@@ -20,6 +20,7 @@ SCHEMA_VERSION = 1
 GRAPH_FILES = ("mask_generator.onnx", "defect_generator.onnx", "locator.onnx", "segmenter.onnx")
 """The four graphs of every bundle."""
 
+Precision = Literal["fp32", "int8"]
 Version = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+){0,2}$")]
 Fingerprint = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{683}=$")]
 """512 bytes as base64: see `models/steps/copies.py`."""
@@ -31,6 +32,7 @@ class GraphSpec(Frozen):
     """One graph file: what goes in, what comes out, and the digest that proves it."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    precision: Precision = Field(default="fp32", description="of its weights and activations")
     inputs: dict[str, str] = Field(description="name -> layout, type and meaning")
     outputs: dict[str, str] = Field(description="name -> layout, type and meaning")
 

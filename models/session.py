@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,11 @@ from models.errors import BundleAltered, DeviceLost
 from models.graphs import GraphCall
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+ARENA_BYTES = 256 * 1024 * 1024
+"""First region of the graphs' memory on the CPU, taken from the system only where it is written.
+
+In one region what was freed grows together: a picture of 12 MP needs 48 MB there, 56 in several.
+"""
 _DEVICE_ERRORS = (
     runtime_errors.EPFail,
     runtime_errors.Fail,
@@ -86,6 +92,10 @@ def _open_session(path: Path, device: Device) -> onnxruntime.InferenceSession:
     available = set(onnxruntime.get_available_providers())
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = device.threads
+    # Pictures come in many sizes: a plan of memory for each would be kept beside the arena.
+    options.enable_mem_pattern = False
+    _share_arena()
+    options.add_session_config_entry("session.use_env_allocators", "1")
     # Two sessions that spin while they wait take the cores from each other.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
@@ -103,3 +113,22 @@ def _open_session(path: Path, device: Device) -> onnxruntime.InferenceSession:
     if device.kind == "cuda" and CUDA not in session.get_providers():
         raise DeviceLost("cuda was asked for, and ONNX Runtime found none")
     return session
+
+
+@cache
+def _share_arena() -> None:
+    """Give the graphs of this process one arena: they run in turn, and each alone would keep one.
+
+    The runtime takes it once, and keeps it.
+    """
+    cpu = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    unset = -1
+    how = {
+        "max_mem": 0,
+        "arena_extend_strategy": unset,
+        "initial_chunk_size_bytes": ARENA_BYTES,
+        "max_dead_bytes_per_chunk": unset,
+    }
+    onnxruntime.create_and_register_allocator(cpu, onnxruntime.OrtArenaCfg(how))

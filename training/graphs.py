@@ -12,6 +12,7 @@ from torch import Tensor
 from models.manifest import LocatorSpec
 from training.export import Exported, random_pixels
 from training.networks.deeppose import DeepPose
+from training.networks.folding import FoldedLocator
 from training.networks.generators import DefectGenerator, MaskGenerator
 from training.networks.locators import (
     Lite0Locator,
@@ -88,8 +89,9 @@ def locator_export(network: PlainLocator | Lite0Locator | DeepPose) -> Exported:
     if isinstance(network, DeepPose):
         return _deeppose_export(network)
     rng, step = np.random.default_rng(0), network.multiple_px
+    computed = FoldedLocator(network) if isinstance(network, PlainLocator) else network
     return Exported(
-        WithPeaks(network),
+        WithPeaks(computed, network.stride_px),
         {"image": random_pixels(rng, 1, 4 * step, 6 * step, 3)},
         {"image": random_pixels(rng, 2, 7 * step, 5 * step, 3)},
         ("field", "peaks"),

@@ -16,7 +16,8 @@ from models.errors import BundleError
 from models.session import Device
 from tests.bench.figures import Figure, table_of
 from tests.bench.pictures import real_pictures, rendered_normal, rendered_pictures
-from tests.bench.serving import THREADS, measure_serving, measure_synthesis
+from tests.bench.scaling import measure_scaling
+from tests.bench.serving import THREADS, measure_overlap, measure_serving, measure_synthesis
 from tests.bench.slicing import measure_slicing
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "plate.jpg"
@@ -26,15 +27,14 @@ RENDERED, REAL = "brushed-plate", "ball-screw"
 def main(given: list[str] | None = None) -> int:
     """Measure and print: 0; with --strict 1 where one is short; 2 where a bundle is missing."""
     arguments = _parser().parse_args(given)
+    bundles, rounds, sample = arguments.bundles, arguments.requests, SAMPLE.read_bytes()
     try:
         figures = [
             _measure_slicing(arguments),
-            *measure_serving(
-                arguments.bundles, RENDERED, SAMPLE.read_bytes(), rounds=arguments.requests
-            ),
-            measure_synthesis(
-                arguments.bundles, RENDERED, rendered_normal(), rounds=arguments.requests
-            ),
+            *measure_serving(bundles, RENDERED, sample, rounds=rounds),
+            *measure_overlap(bundles, RENDERED, sample, rounds=rounds),
+            measure_scaling(bundles, RENDERED, sample, rounds=rounds, plot=arguments.plot),
+            measure_synthesis(bundles, RENDERED, rendered_normal(), rounds=rounds),
         ]
     except BundleError as error:
         print(error, file=sys.stderr)
@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--pictures", type=int, default=30, help="pictures that are sliced")
     parser.add_argument("--rounds", type=int, default=3, help="how often each picture is")
     parser.add_argument("--requests", type=int, default=15, help="how often the 12 MP are asked")
+    parser.add_argument("--plot", type=Path, help="draw time by megapixels into this SVG file")
     parser.add_argument("--strict", action="store_true", help="exit status 1 where one is short")
     return parser
 

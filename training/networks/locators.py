@@ -17,6 +17,8 @@ CELLS = 256
 """Most cells that leave a graph as peaks: far more than crops, so that coverage may choose."""
 LARGEST_LOGIT = 40.0
 """A sigmoid tells no more than 1 beyond it."""
+PATCH_PX = 4
+"""Side of the patches that the plain locator's stem takes."""
 PRIOR_LOGIT = -4.6
 """Confidence 0.01 everywhere at the start, so that the empty cells do not drown the first steps."""
 
@@ -40,7 +42,8 @@ class PlainLocator(nn.Module):
     def __init__(self, width: int = 32) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            _conv(3, width // 2, kernel=4, stride=4), _conv(width // 2, width, stride=2)
+            _conv(3, width // 2, kernel=PATCH_PX, stride=PATCH_PX),
+            _conv(width // 2, width, stride=2),
         )
         self.near = Residual(width)
         self.far = nn.Sequential(_conv(width, 2 * width, stride=2), Residual(2 * width, dilation=2))
@@ -49,9 +52,12 @@ class PlainLocator(nn.Module):
 
     def forward(self, image_bhwc: Tensor) -> Tensor:
         """uint8 pictures (B, H, W, 3), sides multiples of 16 -> (B, 3, H/8, W/8)."""
-        near = self.near(self.stem(scale_pixels(image_bhwc)))
-        far = F.interpolate(self.back(self.far(near)), scale_factor=2.0, mode="bilinear")
-        field: Tensor = self.head(near + far)
+        return self.field_of(self.stem[0](scale_pixels(image_bhwc)))
+
+    def field_of(self, patches_bchw: Tensor) -> Tensor:
+        """The field, from what the stem's first half tells of each patch."""
+        near = self.near(self.stem[1](patches_bchw))
+        field: Tensor = self.head(near + _double(self.back(self.far(near))))
         return field
 
 
@@ -83,14 +89,15 @@ class Lite0Locator(nn.Module):
 class WithPeaks(nn.Module):
     """A heatmap and its strongest cells, so that nobody needs the whole field to find them."""
 
-    def __init__(self, network: PlainLocator | Lite0Locator) -> None:
+    def __init__(self, network: nn.Module, stride_px: int) -> None:
         super().__init__()
         self.network = network
+        self.stride_px = stride_px
 
     def forward(self, image_bhwc: Tensor) -> tuple[Tensor, Tensor]:
         """The network's field (B, 3, h, w), and of it `strongest_cells`."""
         field = self.network(image_bhwc)
-        return field, strongest_cells(field, self.network.stride_px)
+        return field, strongest_cells(field, self.stride_px)
 
 
 def strongest_cells(field_bchw: Tensor, stride_px: int) -> Tensor:
@@ -125,6 +132,19 @@ class Residual(nn.Module):
         return F.relu(x_bchw + self.second(self.first(x_bchw)))
 
 
+class Telling(nn.Conv2d):
+    """A 1 × 1 convolution as a matrix product: of whole numbers it gives floats in one go.
+
+    An int8 convolution would round logits to 256 levels, and a float one needs float features.
+    """
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        """What the convolution answers; its bias is added plane by plane, which is faster."""
+        assert self.bias is not None
+        told_bhwc = F.linear(x_bchw.permute(0, 2, 3, 1), self.weight.flatten(1))
+        return told_bhwc.permute(0, 3, 1, 2) + self.bias[:, None, None]
+
+
 def _conv(
     inside: int, outside: int, *, kernel: int = 3, stride: int = 1, dilation: int = 1
 ) -> nn.Sequential:
@@ -137,7 +157,7 @@ def _conv(
 
 
 def _head(width: int, *, kernel: int = 3) -> nn.Sequential:
-    last = nn.Conv2d(width, 3, 1)
+    last = Telling(width, 3, 1)
     nn.init.normal_(last.weight, std=0.01)
     assert last.bias is not None
     with torch.no_grad():

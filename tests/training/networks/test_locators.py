@@ -91,7 +91,7 @@ def test_a_network_with_peaks_gives_its_field_and_them(locator):
     image = torch.randint(0, 256, (2, 64, 96, 3), dtype=torch.uint8)
 
     with torch.no_grad():
-        field, peaks = WithPeaks(locator)(image)
+        field, peaks = WithPeaks(locator, locator.stride_px)(image)
 
     assert torch.equal(field, locator(image))
     assert torch.equal(peaks, strongest_cells(field, locator.stride_px))
