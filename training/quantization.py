@@ -40,6 +40,7 @@ def quantize_graph(source: Path, target: Path, images: Iterable[NDArray[np.uint8
     with TemporaryDirectory() as made, _silenced():
         prepared = Path(made) / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        graph = onnx.load(prepared).graph
         quantize_static(
             str(prepared),
             str(target),
@@ -50,7 +51,7 @@ def quantize_graph(source: Path, target: Path, images: Iterable[NDArray[np.uint8
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=_kept_in_floats(onnx.load(prepared).graph),
+            nodes_to_exclude=_kept_in_floats(graph) + _telling_shapes(graph),
             extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
         )
 
@@ -76,6 +77,19 @@ def _kept_in_floats(graph: onnx.GraphProto) -> list[str]:
             names.append(str(node.name))
             reached |= set(node.output)
     return [*names, str(last.name)] if last.op_type == "Conv" else names
+
+
+def _telling_shapes(graph: onnx.GraphProto) -> list[str]:
+    """Names of the nodes that compute shapes alone: 256 levels would round a picture's size."""
+    fixed = {one.name for one in graph.initializer}
+    fixed |= {name for node in graph.node if node.op_type == "Constant" for name in node.output}
+    names, told = [], set[str]()
+    for node in graph.node:
+        inputs = {name for name in node.input if name} - fixed
+        if node.op_type == "Shape" or (inputs and inputs <= told):
+            names.append(str(node.name))
+            told |= set(node.output)
+    return names
 
 
 @contextmanager

@@ -48,6 +48,20 @@ def test_the_int8_form_answers_nearly_the_same_to_any_batch(forms):
     assert len(np.unique(rounded)) > 256
 
 
+def test_the_int8_form_of_a_locator_takes_pictures_of_another_size_than_it_was_made_with(tmp_path):
+    torch.manual_seed(0)
+    export_graph(graphs.locator_export(build_locator("lite0")), tmp_path / "fp32.onnx")
+    rng = np.random.default_rng(0)
+    seen = [rng.integers(0, 256, (1, 64, 96, 3), np.uint8) for _ in range(2)]
+    quantize_graph(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", seen)
+
+    field, _ = open_graph(tmp_path / "int8.onnx", ON_CPU)(
+        image=rng.integers(0, 256, (1, 160, 352, 3), np.uint8)
+    )
+
+    assert field.shape == (1, 3, 20, 44)
+
+
 def test_weights_leave_the_highest_bit_free(forms):
     _, int8, _ = forms
 
