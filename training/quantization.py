@@ -27,8 +27,12 @@ QUANTIZED = ("Conv", "MatMul", "Add", "Relu", "Clip", "GlobalAveragePool")
 """What is computed in whole numbers; the rest is cheap, or moves values about."""
 
 
-def quantize_graph(source: Path, target: Path, images: Iterable[NDArray[np.uint8]]) -> None:
+def quantize_graph(
+    source: Path, target: Path, images: Iterable[NDArray[np.uint8]], *, first_in_floats: int = 0
+) -> None:
     """Write a graph's int8 form; each of its activations gets the range that it has on `images`.
+
+    first_in_floats: so many convolutions from the start stay as they are.
 
     Weights have 7 bits and a scale for each channel: with 8, processors without VNNI would
     saturate, and a bundle would answer otherwise there. What leaves the last layer are floats, for
@@ -41,6 +45,7 @@ def quantize_graph(source: Path, target: Path, images: Iterable[NDArray[np.uint8
         prepared = Path(made) / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         graph = onnx.load(prepared).graph
+        first = [str(node.name) for node in graph.node if node.op_type == "Conv"][:first_in_floats]
         quantize_static(
             str(prepared),
             str(target),
@@ -51,7 +56,7 @@ def quantize_graph(source: Path, target: Path, images: Iterable[NDArray[np.uint8
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=_kept_in_floats(graph) + _telling_shapes(graph),
+            nodes_to_exclude=first + _kept_in_floats(graph) + _telling_shapes(graph),
             extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
         )
 
