@@ -50,7 +50,7 @@ FP32 = "fp32"
 
 @dataclass(frozen=True)
 class Quality:
-    """What story 1 finds, each 0..1: stage-1 coverage by n crops; by LOOKS × n crops recall at
+    """What story 1 finds with LOOKS × n crops, each 0..1: stage-1 coverage, recall at
     FALSE_REGIONS a picture, and Dice of all pictures' pixels at the score where it is best.
     """
 
@@ -130,12 +130,12 @@ def lighten_draft(
 
 def measure_quality(records: tuple[Record, ...], detector: Detector) -> Quality:
     """Quality of story 1 at its mask threshold, over all scores."""
-    params = detector.with_params(min_confidence=0.0).params
-    looking = detector.with_params(n=min(LOOKS * params.n, MOST_CROPS), min_confidence=0.0)
+    n = min(LOOKS * detector.params.n, MOST_CROPS)
+    looking = detector.with_params(n=n, min_confidence=0.0)
     swept = sweep(records, looking)
     predictions = predictions_of(swept)
     return Quality(
-        coverage(records, [told.field for told in swept], params),
+        coverage(records, [told.field for told in swept], looking.params),
         draw_curve(records, predictions).recall_at(FALSE_REGIONS),
         measure_pixels(records, predictions, 0.0)["best_pixel_dice"],
     )
