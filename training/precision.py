@@ -36,13 +36,8 @@ from training.sealing import find_draft
 
 LARGEST_LOSS = 0.005
 """What coverage, recall and Dice may each lose against fp32: half a point."""
-LOOKS = 2
-"""Times n: where more defects than crops are in a picture, which of nearly equal peaks comes n-th
-is decided by less than half a grey level, and would decide these figures too."""
-MOST_CROPS = 64
 FALSE_REGIONS = 0.5
 """False regions a picture at which recall is read."""
-CALIBRATION_PICTURES = 48
 TIMED_PICTURES, TIMED_ROUNDS = 4, 10
 FP32 = "fp32"
 """Where in run/graphs a graph stays whose int8 form is shipped."""
@@ -50,8 +45,8 @@ FP32 = "fp32"
 
 @dataclass(frozen=True)
 class Quality:
-    """What story 1 finds with LOOKS × n crops, each 0..1: stage-1 coverage, recall at
-    FALSE_REGIONS a picture, and Dice of all pictures' pixels at the score where it is best.
+    """What story 1 finds with its n crops, each 0..1: stage-1 coverage, recall at FALSE_REGIONS a
+    picture, and Dice of all pictures' pixels at the score where it is best.
     """
 
     coverage: float
@@ -106,7 +101,6 @@ def lighten_draft(
     now = open_bundle(folder, device).detector
     mask_threshold = calibrate(sweep_thresholds(data.val, now), goals).mask_threshold
     best = measure_quality(data.val, with_threshold(now, mask_threshold))
-    pictures = _spread(data.train, CALIBRATION_PICTURES)
     timed = _spread(data.val, TIMED_PICTURES)
     trials = []
     for file, network in _NETWORKS.items():
@@ -114,6 +108,7 @@ def lighten_draft(
             continue  # it runs on small squares: there is little to win, and offsets to lose
         with TemporaryDirectory() as made:
             light = Path(made) / file
+            pictures = _spread(data.train, network.pictures)
             seen = [network.see(record, now) for record in pictures]
             given = run / "graphs" / file
             quantize_graph(given, light, seen, first_in_floats=network.first_in_floats)
@@ -130,8 +125,7 @@ def lighten_draft(
 
 def measure_quality(records: tuple[Record, ...], detector: Detector) -> Quality:
     """Quality of story 1 at its mask threshold, over all scores."""
-    n = min(LOOKS * detector.params.n, MOST_CROPS)
-    looking = detector.with_params(n=n, min_confidence=0.0)
+    looking = detector.with_params(min_confidence=0.0)
     swept = sweep(records, looking)
     predictions = predictions_of(swept)
     return Quality(
@@ -219,15 +213,17 @@ def _adopt(run: Path, light: Path, sealed: Path, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class _Network:
-    """What a network sees of a picture, the work that it does on one, and what is left exact."""
+    """What a network sees of a picture and does with it, how many calibrate it, what is exact."""
 
     see: Callable[[Record, Detector], NDArray[np.uint8]]
     work: Callable[[Record, Detector], None]
+    pictures: int
     first_in_floats: int = 0
 
 
 _NETWORKS = {
-    "locator.onnx": _Network(_see_picture, _locate),
+    # Whole pictures: of more, the rarest pixels would widen the ranges of all others.
+    "locator.onnx": _Network(_see_picture, _locate, pictures=16),
     # The first layers of its encoder cost little, and half of all that int8 changes.
-    "segmenter.onnx": _Network(_see_crops, _segment, first_in_floats=6),
+    "segmenter.onnx": _Network(_see_crops, _segment, pictures=48, first_in_floats=6),
 }
