@@ -7,7 +7,7 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -22,6 +22,7 @@ from models.bundle import (
     verify_bundle,
 )
 from models.detection import Detector, detect
+from models.devices import Device, DeviceKind
 from models.errors import FlawsmithError, ParameterInvalid
 from models.inspection import Rule, Zones
 from models.manifest import Manifest
@@ -32,7 +33,6 @@ from models.reports import (
     describe_size,
     draw_overlay,
 )
-from models.session import Device
 from models.steps.contexts import read_contexts
 from models.steps.controls import parse_shares
 from models.steps.pictures import (
@@ -194,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--version", help="the newest unless named")
         if name in ("detect", "synthesize"):
             one.add_argument("--out", type=Path, default=Path())
-            one.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+            one.add_argument("--device", choices=get_args(DeviceKind), default="auto")
     _add_detect(commands.choices["detect"])
     _add_synthesize(commands.choices["synthesize"])
     return parser

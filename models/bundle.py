@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError, Message
 from pydantic import ValidationError
 
 from models.detection import Detector, detect
+from models.devices import Device
 from models.errors import BundleAltered, BundleMissing, BundleTooNew, ParameterInvalid
 from models.graphs import (
     DefectGenerator,
@@ -26,7 +27,7 @@ from models.graphs import (
     Segmenter,
 )
 from models.manifest import GRAPH_FILES, SCHEMA_VERSION, GraphSpec, LocatorSpec, Manifest
-from models.session import Device, Graph, open_graph
+from models.session import Graph, open_graph
 from models.steps.pictures import Picture
 from models.synthesis import SynthesisRequest, Synthesizer, synthesize
 

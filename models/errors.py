@@ -13,6 +13,7 @@ FlawsmithError
 │   ├── MaskMismatch           a client's mask of another size, of nothing, or of too many regions
 │   └── ParameterInvalid       a parameter that cannot be met; has `field`
 └── DeviceLost             the session's device stopped answering
+    └── DeviceMissing          a device was named and cannot be had
 """
 
 from __future__ import annotations
@@ -72,3 +73,7 @@ class ParameterInvalid(InputError):
 
 class DeviceLost(FlawsmithError):
     """The session's device stopped answering."""
+
+
+class DeviceMissing(DeviceLost):
+    """A device was named and cannot be had; nothing else is taken in its place."""

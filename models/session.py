@@ -1,21 +1,23 @@
-"""ONNX file -> callable; the only import of onnxruntime; the choice of the device."""
+"""ONNX file -> callable on a device; the only import of onnxruntime."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from collections import Counter
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
-from models.errors import BundleAltered, DeviceLost
+from models.devices import CPU, CUDA, Device, Options, provider_list, shortfall
+from models.errors import BundleAltered, DeviceLost, DeviceMissing
 from models.graphs import GraphCall
 
-CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+LOG = logging.getLogger("models")
 ARENA_BYTES = 256 * 1024 * 1024
 """First region of the graphs' memory on the CPU, taken from the system only where it is written.
 
@@ -26,14 +28,6 @@ _DEVICE_ERRORS = (
     runtime_errors.Fail,
     runtime_errors.RuntimeException,
 )
-
-
-@dataclass(frozen=True)
-class Device:
-    """Where graphs run. `auto` is CUDA where there is one, else CPU; threads 0 means all cores."""
-
-    kind: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int = 0
 
 
 class Graph:
@@ -81,15 +75,56 @@ class Graph:
 def open_graph(path: Path, device: Device) -> Graph:
     """Load a graph onto a device.
 
-    Errors: BundleAltered when it is no graph that the runtime loads; DeviceLost when CUDA is asked
-            for and there is none.
+    Errors: BundleAltered when it is no graph that the runtime loads; DeviceMissing when a device
+            is named and cannot be had. `auto` takes the CPU then, and the log says so.
     """
     return Graph(path, device)
 
 
 def _open_session(path: Path, device: Device) -> onnxruntime.InferenceSession:
-    wanted = [CPU] if device.kind == "cpu" else [CUDA, CPU]
-    available = set(onnxruntime.get_available_providers())
+    offered = onnxruntime.get_available_providers()
+    providers = provider_list(device, offered)
+    if CUDA in dict(providers):
+        # The extras cuda and cudnn lie among Python's packages, where no loader looks.
+        onnxruntime.preload_dlls()
+    session, reason = _start_session(path, device, providers)
+    lacking = shortfall(device, offered, session.get_providers())
+    if lacking is not None:
+        lacking = " ".join(f"{lacking} ({reason})".split()) if reason else lacking
+        if device.kind != "auto":
+            raise DeviceMissing(lacking)
+        _warn_once(lacking)
+    _tell_placement(path.name, session)
+    return session
+
+
+def _start_session(
+    path: Path, device: Device, providers: list[tuple[str, Options]]
+) -> tuple[onnxruntime.InferenceSession, str]:
+    """A session, and why it is one on the CPU alone where an accelerator failed to start."""
+    try:
+        return _load(path, device, providers), ""
+    except BundleAltered as refusal:
+        return _load(path, device, [(CPU, {})]), str(refusal.__cause__)
+
+
+def _load(
+    path: Path, device: Device, providers: list[tuple[str, Options]]
+) -> onnxruntime.InferenceSession:
+    try:
+        return onnxruntime.InferenceSession(
+            path,
+            _options(device),
+            providers=providers,
+            # The runtime would answer a failing device by moving to the CPU, and print so.
+            enable_fallback=0,
+        )
+    except Exception as error:
+        told = str(error).replace(str(path), path.name)
+        raise BundleAltered(f"{path.name} is no graph that ONNX Runtime loads: {told}") from error
+
+
+def _options(device: Device) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = device.threads
     # Pictures come in many sizes: a plan of memory for each would be kept beside the arena.
@@ -98,21 +133,25 @@ def _open_session(path: Path, device: Device) -> onnxruntime.InferenceSession:
     options.add_session_config_entry("session.use_env_allocators", "1")
     # Two sessions that spin while they wait take the cores from each other.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     options.log_severity_level = 4
-    if CUDA in wanted and CUDA in available:
-        # The extras cuda and cudnn lie among Python's packages, where no loader looks.
-        onnxruntime.preload_dlls()
-    try:
-        session = onnxruntime.InferenceSession(
-            path, options, providers=[p for p in wanted if p in available]
-        )
-    except Exception as error:
-        raise BundleAltered(f"{path.name} is no graph that ONNX Runtime loads: {error}") from error
-    # The runtime would answer a lost device by moving to the CPU, unasked and under other threads.
-    session.disable_fallback()
-    if device.kind == "cuda" and CUDA not in session.get_providers():
-        raise DeviceLost("cuda was asked for, and ONNX Runtime found none")
-    return session
+    return options
+
+
+@cache
+def _warn_once(lacking: str) -> None:
+    """Say it loudly, but not for every graph of every bundle."""
+    LOG.warning("no accelerator: %s", lacking)
+
+
+def _tell_placement(name: str, session: onnxruntime.InferenceSession) -> None:
+    """Log how many nodes an accelerator left to others: a slow graph is found by that."""
+    if session.get_providers()[0] == CPU:
+        return
+    nodes: Counter[str] = Counter()
+    for part in session.get_provider_graph_assignment_info():
+        nodes[part.ep_name] += len(part.get_nodes())
+    LOG.info("%s: nodes by provider: %s", name, dict(nodes))
 
 
 @cache

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.bundle import Bundle, find_bundles, open_bundle, warm_up
-from models.errors import BundleError, BundleMissing, FlawsmithError
-from models.session import Device
+from models.devices import Device
+from models.errors import BundleError, BundleMissing, DeviceMissing, FlawsmithError
 from service.settings import Settings
 from service.telemetry import Telemetry
 
@@ -42,9 +42,10 @@ class Library:
 def open_library(settings: Settings, telemetry: Telemetry) -> Library:
     """Open every bundle of the settings' folder; one bad bundle fails them all.
 
-    Errors: BundleError, which names the bundle; BundleMissing when there is none to serve.
+    Errors: BundleError, which names the bundle; BundleMissing when there is none to serve;
+            DeviceMissing when a device is named and cannot be had.
     """
-    device = Device(settings.device, settings.threads)
+    device = settings.device_at(settings.device_ids[0])
     bundles = {
         product: {version: _open(folder, device, telemetry) for version, folder in found.items()}
         for product, found in find_bundles(settings.bundles).items()
@@ -56,6 +57,8 @@ def _open(folder: Path, device: Device, telemetry: Telemetry) -> Bundle:
     try:
         bundle = open_bundle(folder, device)
         warm_up(bundle)
+    except DeviceMissing:
+        raise  # no bundle's fault
     except (FlawsmithError, ValueError, OSError) as error:
         raise BundleError(f"bundle {folder.parent.name}/{folder.name}: {error}") from error
     told = (bundle.manifest.product, bundle.manifest.version, provider_of(bundle))

@@ -13,10 +13,20 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.bundle import SHIPPED
+from models.devices import (
+    ArenaStrategy,
+    ConvSearch,
+    Device,
+    DeviceKind,
+    OpenvinoTarget,
+    Tuning,
+)
 from models.steps.pictures import PictureLimits
 
 TAKEN = PictureLimits()
 """What the decoder takes unless a deployment says otherwise."""
+TUNING = Tuning()
+"""How an accelerator works unless a deployment says otherwise."""
 
 
 class Settings(BaseSettings):
@@ -35,8 +45,34 @@ class Settings(BaseSettings):
         default=None,
         description="product of a request that names none; default: brushed-plate, else the first",
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="where the graphs run; auto takes CUDA when it is there"
+    device: DeviceKind = Field(
+        default="auto",
+        description="where the graphs run; auto takes CUDA when it is there, else the CPU, and "
+        "tells which; any other that cannot be had stops the start",
+    )
+    device_ids: Annotated[tuple[Annotated[int, Field(ge=0)], ...], NoDecode] = Field(
+        default=(0,), min_length=1, description="which of several GPUs, separated by commas"
+    )
+    cuda_conv_search: ConvSearch = Field(
+        default=TUNING.conv_search,
+        description="how cuDNN's convolutions are chosen; EXHAUSTIVE tries them all for each new "
+        "size of picture",
+    )
+    cuda_arena_strategy: ArenaStrategy = Field(
+        default=TUNING.arena,
+        description="how GPU memory grows: by what is needed, or by powers of two",
+    )
+    cuda_memory_bytes: int = Field(
+        default=TUNING.memory_bytes,
+        ge=0,
+        description="most GPU memory of one graph's arena, bytes; 0: all there is",
+    )
+    engine_cache: Path | None = Field(
+        default=TUNING.engine_cache,
+        description="folder where TensorRT and OpenVINO keep what they compiled for next time",
+    )
+    openvino_target: OpenvinoTarget = Field(
+        default=TUNING.openvino_target, description="what OpenVINO runs on"
     )
     threads: int = Field(
         default=2, ge=0, le=256, description="CPU threads of each graph; 0 takes every core"
@@ -91,10 +127,29 @@ class Settings(BaseSettings):
         default="info", description="least severe log line that is written"
     )
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "device_ids", mode="before")
     @classmethod
-    def split_keys(cls, value: object) -> object:
-        """Read `a,b` as two keys; blanks are dropped, so `a,` is one."""
+    def split_list(cls, value: object) -> object:
+        """Read `a,b` as two; blanks are dropped, so `a,` is one."""
         if isinstance(value, str):
-            return tuple(key.strip() for key in value.split(",") if key.strip())
+            return tuple(word.strip() for word in value.split(",") if word.strip())
         return value
+
+    @field_validator("device_ids")
+    @classmethod
+    def refuse_twins(cls, ids: tuple[int, ...]) -> tuple[int, ...]:
+        """One engine for each device: one that is named twice would run against itself."""
+        if len(set(ids)) < len(ids):
+            raise ValueError("a device is named twice")
+        return ids
+
+    def device_at(self, index: int) -> Device:
+        """One of the devices that the graphs run on."""
+        tuning = Tuning(
+            conv_search=self.cuda_conv_search,
+            arena=self.cuda_arena_strategy,
+            memory_bytes=self.cuda_memory_bytes,
+            engine_cache=self.engine_cache,
+            openvino_target=self.openvino_target,
+        )
+        return Device(self.device, self.threads, index, tuning)

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.devices import Device
 from models.errors import FlawsmithError
-from models.session import Device, open_graph
+from models.session import open_graph
 
 OPSET = 20
 LARGEST_GAP = 2e-3

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from models.bundle import digest_of, open_bundle, read_manifest, seal_bundle
 from models.detection import Detector, segment_crops, strongest_peaks
+from models.devices import Device
 from models.graphs import PoseLocator
 from models.locating import predict_field
 from models.manifest import GRAPH_FILES, Manifest, Precision
-from models.session import Device
 from models.steps.crops import cut_crop, resize_crop, window_around
 from training.calibration import (
     calibrate,

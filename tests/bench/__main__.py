@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from models.bundle import SHIPPED, find_bundle, open_bundle
+from models.devices import Device
 from models.errors import BundleError
-from models.session import Device
 from tests.bench.figures import Figure, table_of
 from tests.bench.pictures import real_pictures, rendered_normal, rendered_pictures
 from tests.bench.scaling import measure_scaling

@@ -17,8 +17,9 @@ import numpy as np
 from models.arrays import RgbImage, Scores
 from models.bundle import Bundle
 from models.detection import Detector, detect
+from models.devices import Device
 from models.graphs import GraphCall
-from models.session import Device, open_graph
+from models.session import open_graph
 from models.steps.heatmap import confidence_of
 from models.steps.outlines import Region, bridge_diagonals, find_regions
 from models.steps.pictures import Picture

@@ -24,9 +24,9 @@ import numpy as np
 
 from models.bundle import open_bundle
 from models.detection import Detector
+from models.devices import Device
 from models.errors import FlawsmithError
 from models.locating import predict_field
-from models.session import Device
 from models.steps.pictures import PictureLimits, decode_picture
 from tests.bench.methods import EVERY_PEAK, Method, slicing_method, story_methods, whole_method
 from training.data import Dataset, Record, load_dataset

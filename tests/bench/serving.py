@@ -22,7 +22,7 @@ import psutil
 
 from models.bundle import find_bundle, open_bundle
 from models.detection import detect
-from models.session import Device
+from models.devices import Device
 from models.steps.pictures import Picture, PictureLimits, decode_picture, encode_png
 from tests.bench.figures import Bar, Figure, median_times_s
 

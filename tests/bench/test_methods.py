@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.bundle import Bundle, open_bundle
-from models.session import Device
+from models.devices import Device
 from models.steps.pictures import Picture
 from tests.bench.methods import (
     Method,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.bundle import open_bundle
-from models.session import Device
+from models.devices import Device
 from models.steps.pictures import encode_png
 from tests.bench.methods import MASK_THRESHOLDS, story_methods
 from tests.bench.peers import COLUMNS, Row, main, measure_methods, spread, table_of

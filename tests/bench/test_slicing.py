@@ -5,7 +5,7 @@ import pytest
 
 from models.bundle import open_bundle
 from models.detection import detect
-from models.session import Device
+from models.devices import Device
 from models.steps.pictures import Picture
 from tests.bench.slicing import lay_tiles, slice_picture
 from tests.tiny import CROP_PX, write_tiny_bundle

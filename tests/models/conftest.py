@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from models.bundle import Bundle, open_bundle
-from models.session import Device
+from models.devices import Device
 from tests.tiny import write_tiny_bundle
 
 

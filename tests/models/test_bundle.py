@@ -22,10 +22,10 @@ from models.bundle import (
     version_key,
     warm_up,
 )
+from models.devices import CPU, Device
 from models.errors import BundleAltered, BundleMissing, BundleTooNew
 from models.graphs import HeatmapLocator, PoseLocator
 from models.manifest import GRAPH_FILES
-from models.session import CPU, Device
 from tests.tiny import LocatorKind, write_tiny_bundle
 
 ON_CPU = Device("cpu", threads=1)

@@ -8,9 +8,9 @@ import pytest
 
 from models.bundle import open_bundle
 from models.detection import Detector, detect
+from models.devices import Device
 from models.graphs import HeatmapLocator
 from models.locating import predict_field, shrink_to
-from models.session import Device
 from models.steps.fields import DenseField, PointField
 from models.steps.pictures import Picture
 from tests.tiny import LOOK_HW, LocatorKind, write_tiny_bundle

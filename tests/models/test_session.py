@@ -9,8 +9,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from models.errors import BundleAltered, DeviceLost
-from models.session import CPU, CUDA, Device, open_graph
+from models.devices import CPU, CUDA, TENSORRT, Device, DeviceKind
+from models.errors import BundleAltered, DeviceLost, DeviceMissing
+from models.session import open_graph
 
 ON_CPU = Device("cpu", threads=1)
 
@@ -91,22 +92,70 @@ def test_auto_takes_the_cpu_at_least(sum_file: Path) -> None:
     assert graph(a=vector(1), b=vector(2))[0].tolist() == [3]
 
 
-@pytest.mark.skipif(
-    CUDA in onnxruntime.get_available_providers(), reason="this ONNX Runtime may have CUDA"
-)
-def test_cuda_that_is_asked_for_and_missing_is_no_reason_to_use_the_cpu(sum_file: Path) -> None:
-    with pytest.raises(DeviceLost, match="cuda"):
-        open_graph(sum_file, Device("cuda"))
+@pytest.mark.parametrize("kind", ["cuda", "tensorrt", "openvino"])
+def test_a_named_device_that_is_missing_is_refused_in_one_line_and_never_replaced(
+    sum_file: Path, kind: DeviceKind
+) -> None:
+    offered = onnxruntime.get_available_providers()
+    if len(offered) > 2:
+        pytest.skip("this ONNX Runtime may have an accelerator")
+
+    with pytest.raises(DeviceMissing) as refusal:
+        open_graph(sum_file, Device(kind))
+
+    assert str(refusal.value) == (
+        f"device {kind} was asked for; this ONNX Runtime offers {', '.join(offered)}; "
+        f"the session got {CPU}"
+    )
+
+
+def test_what_cannot_be_loaded_is_no_missing_device(tmp_path: Path) -> None:
+    path = tmp_path / "segmenter.onnx"
+    path.write_bytes(b"no graph")
+
+    with pytest.raises(BundleAltered, match=r"segmenter\.onnx") as refusal:
+        open_graph(path, Device("cuda"))
+
+    assert str(tmp_path) not in str(refusal.value)
+
+
+def test_a_failed_load_prints_nothing_between_the_log_lines(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "locator.onnx"
+    path.write_bytes(b"no graph")
+
+    with pytest.raises(BundleAltered):
+        open_graph(path, Device("auto"))
+
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.gpu
-def test_cuda_runs_a_graph_where_there_is_one(sum_file: Path) -> None:
+@pytest.mark.parametrize(("kind", "provider"), [("cuda", CUDA), ("tensorrt", TENSORRT)])
+def test_a_named_gpu_runs_a_graph_where_there_is_one(
+    sum_file: Path, kind: DeviceKind, provider: str
+) -> None:
+    if provider not in onnxruntime.get_available_providers():
+        pytest.skip(f"this ONNX Runtime was built without {kind}")
+    try:
+        graph = open_graph(sum_file, Device(kind))
+    except DeviceMissing as missing:
+        if kind == "tensorrt":
+            pytest.skip(f"TensorRT's libraries are not installed: {missing}")
+        raise
+
+    assert graph.providers[0] == provider
+    assert graph(a=vector(1), b=vector(2))[0].tolist() == [3]
+
+
+@pytest.mark.gpu
+def test_a_gpu_that_the_machine_has_not_is_refused(sum_file: Path) -> None:
     if CUDA not in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime was built without CUDA")
-    graph = open_graph(sum_file, Device("cuda"))
 
-    assert graph.providers[0] == CUDA
-    assert graph(a=vector(1), b=vector(2))[0].tolist() == [3]
+    with pytest.raises(DeviceMissing, match="cuda"):
+        open_graph(sum_file, Device("cuda", index=63))
 
 
 @pytest.mark.parametrize("content", [b"", b"no graph", b"\x08"])

@@ -12,8 +12,8 @@ import pytest
 from models.arrays import Mask, Pixels
 from models.attempts import Plan
 from models.bundle import SHIPPED, Bundle, find_bundle, open_bundle
+from models.devices import Device
 from models.errors import MaskMismatch, ParameterInvalid, PictureTooLarge, PictureTooSmall
-from models.session import Device
 from models.steps.copies import similarity, take_fingerprint, write_fingerprints
 from models.steps.drafts import Draft
 from models.steps.fusion import contrast

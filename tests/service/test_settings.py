@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from models.devices import Device, Tuning
 from models.steps.pictures import PictureLimits
 from service.settings import Settings
 
@@ -57,6 +58,34 @@ def test_an_api_key_is_not_shown_when_settings_are_printed():
 def test_a_setting_out_of_range_is_refused(wrong):
     with pytest.raises(ValidationError):
         Settings(**wrong)
+
+
+@pytest.mark.parametrize("wrong", ["", "-1", "0,0", "first"])
+def test_device_ids_that_name_no_devices_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        Settings(device_ids=wrong)
+
+
+def test_a_device_is_made_of_its_settings():
+    settings = Settings(
+        device="tensorrt",
+        device_ids="0, 2",
+        threads=3,
+        cuda_conv_search="EXHAUSTIVE",
+        cuda_arena_strategy="kNextPowerOfTwo",
+        cuda_memory_bytes=1000,
+        engine_cache="engines",
+        openvino_target="GPU",
+    )
+
+    devices = [settings.device_at(index) for index in settings.device_ids]
+
+    tuning = Tuning("EXHAUSTIVE", "kNextPowerOfTwo", 1000, Path("engines"), "GPU")
+    assert devices == [Device("tensorrt", 3, index, tuning) for index in (0, 2)]
+
+
+def test_an_accelerator_works_as_the_seam_says_unless_told_otherwise():
+    assert Settings(threads=0).device_at(0) == Device()
 
 
 def test_a_deployment_takes_what_the_decoder_takes_unless_told_otherwise():

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.session import Device, open_graph
+from models.devices import Device
+from models.session import open_graph
 from training.export import (
     LARGEST_GAP,
     Exported,

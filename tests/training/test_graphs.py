@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.session import Device, open_graph
+from models.devices import Device
+from models.session import open_graph
 from training import graphs
 from training.export import Exported, export_graph, largest_gap
 from training.networks.deeppose import DeepPose

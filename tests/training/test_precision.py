@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from models.bundle import read_manifest
+from models.devices import Device
 from models.manifest import ObjectRule
-from models.session import Device
 from tests.training.specks import write_mask_folder
 from training.data import Dataset, load_dataset, store_samples
 from training.experiments import trial

@@ -7,7 +7,8 @@ import onnx
 import pytest
 import torch
 
-from models.session import Device, open_graph
+from models.devices import Device
+from models.session import open_graph
 from training import graphs
 from training.export import export_graph
 from training.networks.locators import build_locator

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from models.bundle import open_bundle
+from models.devices import Device
 from models.graphs import HeatmapLocator
 from models.locating import predict_field
-from models.session import Device
 from tests.tiny import write_tiny_bundle
 from training.tapes import Tape, record_detector
 

