@@ -1,6 +1,11 @@
 # The service: slim, non-root, no torch. Targets: cpu (the default) and gpu.
 #
 #   docker build -f docker/service.Dockerfile --target cpu -t flawsmith .
+#   docker run --rm flawsmith python -m service new-key
+#   docker run -e SERVICE_API_KEYS=infer:… -p 8000:8000 flawsmith
+#
+# It listens on every address of its container, so it starts with API keys only, or where
+# SERVICE_ALLOW_OPEN=true says that nobody else reaches the port.
 #
 # Every step is one that runs by hand as well: an environment, pip, a copy, `python -m service`.
 

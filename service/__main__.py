@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from types import FrameType
+from typing import get_args
 
 import uvicorn
 from fastapi import FastAPI
@@ -11,6 +13,7 @@ from pydantic import ValidationError
 
 from service.app import create_app
 from service.engine import Engine
+from service.keys import Role, entry_of, new_key, write_entry
 from service.settings import Settings
 from service.telemetry import write_logs_as_json
 
@@ -34,7 +37,21 @@ class DrainingServer(uvicorn.Server):
         return await super().on_tick(counter) or self.engine.is_drained(self.drain_s)
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
+    """Serve, or make an API key."""
+    given = _parser().parse_args(arguments)
+    return print_new_key(given.role) if given.command == "new-key" else serve()
+
+
+def print_new_key(role: Role) -> int:
+    """The only time that the key is seen; the service keeps its digest."""
+    key = new_key()
+    print(f"key, for the client, shown this once:  {key}")
+    print(f"entry, for SERVICE_API_KEYS:           {write_entry(entry_of(key, role))}")
+    return 0
+
+
+def serve() -> int:
     """Serve as SERVICE_* says. 0 after a clean stop, 2 for bad settings, 3 for a failed start."""
     try:
         settings = Settings()
@@ -59,6 +76,16 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         server_header=False,
         timeout_graceful_shutdown=1,
     )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m service", description="Serve as the environment's SERVICE_* variables say."
+    )
+    commands = parser.add_subparsers(dest="command", metavar="new-key")
+    making = commands.add_parser("new-key", help="make an API key and its entry, and do not serve")
+    making.add_argument("--role", choices=get_args(Role), default="infer", help="what it opens")
+    return parser
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
-from service.deps import Services, require_key
+from service.deps import Services, require_role
 from service.engine import Engine
 from service.library import open_library
 from service.problems import install_problem_handlers, problem_responses
@@ -46,12 +46,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.engine = engine
     install_problem_handlers(app)
     app.add_middleware(TraceMiddleware, telemetry=telemetry)
-    guarded = [Depends(require_key)]
+    guarded = [Depends(require_role("infer"))]
     for work in (detection.router, synthesis.router):
-        answers = problem_responses(401, 404, 406, 413, 415, 422, 429, 503, 504)
+        answers = problem_responses(401, 403, 404, 406, 413, 415, 422, 429, 503, 504)
         app.include_router(work, dependencies=guarded, responses=answers)
     app.include_router(
-        models.router, dependencies=guarded, responses=problem_responses(401, 404, 503)
+        models.router, dependencies=guarded, responses=problem_responses(401, 403, 404, 503)
     )
     app.include_router(health.router, responses=problem_responses(503))
     return app

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Annotated, TypeVar
 
@@ -17,6 +16,7 @@ from models.bundle import Bundle
 from models.errors import FlawsmithError, ParameterInvalid
 from models.steps.pictures import PictureLimits
 from service.engine import Engine
+from service.keys import Role, roles_of
 from service.library import Library
 from service.settings import Settings
 from service.telemetry import Telemetry, Trace
@@ -28,6 +28,10 @@ MEDIA_TYPES = ("application/json", "application/zip")
 
 class KeyMissing(FlawsmithError):
     """API keys are configured and the request has none that fits."""
+
+
+class RoleTooSmall(FlawsmithError):
+    """The request's key is known and does not open this."""
 
 
 class DeadlineExceeded(FlawsmithError):
@@ -144,20 +148,27 @@ async def visit(
             guest.given_up.set()
 
 
-async def require_key(
-    services: Annotated[Services, Depends(services_of)],
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
-    header: Annotated[str | None, Depends(APIKeyHeader(name="X-API-Key", auto_error=False))],
-) -> None:
-    """Let a request pass that has a configured key, or any where none is configured.
+def require_role(role: Role) -> Callable[..., Awaitable[None]]:
+    """A dependency that lets a request pass whose key opens as much, or any without keys set.
 
-    Every key is compared, each in constant time. Errors: KeyMissing.
+    An `admin` key opens all. Errors: KeyMissing, RoleTooSmall.
     """
-    keys = [key.get_secret_value().encode() for key in services.settings.api_keys]
-    given = [(bearer.credentials if bearer else "").encode(), (header or "").encode()]
-    fitting = [key for key in keys for one in given if hmac.compare_digest(one, key)]
-    if keys and not fitting:
-        raise KeyMissing("send `Authorization: Bearer <key>` or `X-API-Key: <key>`")
+
+    async def require(
+        services: Annotated[Services, Depends(services_of)],
+        bearer: Annotated[
+            HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))
+        ],
+        header: Annotated[str | None, Depends(APIKeyHeader(name="X-API-Key", auto_error=False))],
+    ) -> None:
+        entries = services.settings.api_keys
+        held = roles_of([bearer.credentials if bearer else "", header or ""], entries)
+        if entries and not held:
+            raise KeyMissing("send `Authorization: Bearer <key>` or `X-API-Key: <key>`")
+        if entries and not held & {role, "admin"}:
+            raise RoleTooSmall(f"this needs a key of the role `{role}`")
+
+    return require
 
 
 async def single_parameters(request: Request) -> None:

@@ -24,7 +24,7 @@ from models.errors import (
     PictureTooSmall,
     PictureUnreadable,
 )
-from service.deps import DeadlineExceeded, KeyMissing, MediaTypeRefused, services_of
+from service.deps import DeadlineExceeded, KeyMissing, MediaTypeRefused, RoleTooSmall, services_of
 from service.engine import ServiceBusy, ServiceDraining
 from service.schemas import ProblemOut
 from service.uploads import ImageMissing
@@ -33,6 +33,7 @@ LOG = logging.getLogger("service")
 
 PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     KeyMissing: (401, "unauthorized"),
+    RoleTooSmall: (403, "forbidden"),
     BundleMissing: (404, "unknown_product"),
     MediaTypeRefused: (406, "not_acceptable"),
     PictureTooLarge: (413, "too_large"),
@@ -50,6 +51,7 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
 }
 TITLES = {
     "unauthorized": "An API key is needed",
+    "forbidden": "This API key does not open it",
     "unknown_product": "No such product or version",
     "not_found": "No such resource",
     "method_not_allowed": "The resource has no such method",

@@ -6,10 +6,11 @@ and how fast it is given. `docs/settings.md` is the same list for a reader.
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.bundle import SHIPPED
@@ -22,6 +23,7 @@ from models.devices import (
     Tuning,
 )
 from models.steps.pictures import PictureLimits
+from service.keys import KeyEntry, read_entry
 
 TAKEN = PictureLimits()
 """What the decoder takes unless a deployment says otherwise."""
@@ -32,7 +34,7 @@ TUNING = Tuning()
 class Settings(BaseSettings):
     """One deployment. Every field is an environment variable: `port` is `SERVICE_PORT`."""
 
-    model_config = SettingsConfigDict(env_prefix="SERVICE_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="SERVICE_", frozen=True, hide_input_in_errors=True)
 
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(
@@ -120,20 +122,39 @@ class Settings(BaseSettings):
     retry_after_s: int = Field(
         default=1, ge=1, le=3600, description="Retry-After of 429 and 503 answers, seconds"
     )
-    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        default=(), description="accepted API keys, separated by commas; empty: no key is asked"
+    api_keys: Annotated[tuple[KeyEntry, ...], NoDecode] = Field(
+        default=(),
+        description="accepted API keys as <role>:<sha256>, separated by commas; empty: none is "
+        "asked for. `python -m service new-key` makes one",
+    )
+    allow_open: bool = Field(
+        default=False, description="serve without API keys on an address that others can reach"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe log line that is written"
     )
 
-    @field_validator("api_keys", "device_ids", mode="before")
+    @field_validator("device_ids", mode="before")
     @classmethod
     def split_list(cls, value: object) -> object:
-        """Read `a,b` as two; blanks are dropped, so `a,` is one."""
-        if isinstance(value, str):
-            return tuple(word.strip() for word in value.split(",") if word.strip())
-        return value
+        """Read `a,b` as two."""
+        return words_of(value) if isinstance(value, str) else value
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def read_keys(cls, value: object) -> object:
+        """Errors: ValueError, which does not repeat the entry."""
+        return tuple(map(read_entry, words_of(value))) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def refuse_an_open_door(self) -> Self:
+        """Without keys whoever reaches the address is served: that must be meant."""
+        if not (self.api_keys or self.allow_open or is_loopback(self.host)):
+            raise ValueError(
+                "without SERVICE_API_KEYS only a loopback address is served; set keys "
+                "(`python -m service new-key`), or SERVICE_ALLOW_OPEN=true if that is meant"
+            )
+        return self
 
     @field_validator("device_ids")
     @classmethod
@@ -153,3 +174,16 @@ class Settings(BaseSettings):
             openvino_target=self.openvino_target,
         )
         return Device(self.device, self.threads, index, tuning)
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """What stands between commas; blanks are dropped, so `a,` is one word."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address; a name other than localhost may be any."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

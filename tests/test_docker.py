@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+from pydantic import ValidationError
 
 from service.settings import Settings
 
@@ -91,6 +92,26 @@ def test_no_port_is_open_to_the_network_unasked(composition):
 
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_what_is_served_openly_is_published_to_this_machine_alone(composition, monkeypatch):
+    for name in ("flawsmith", "flawsmith-gpu"):
+        for variable, text in composition["services"][name]["environment"].items():
+            monkeypatch.setenv(variable, text)
+        settings = Settings()
+
+        assert settings.allow_open
+        assert all(p.startswith("127.0.0.1:") for p in composition["services"][name]["ports"])
+
+
+def test_the_image_alone_starts_with_keys_only(monkeypatch):
+    steps = dockerfile("service.Dockerfile")
+    for variable, text in re.findall(r"\b(SERVICE_[A-Z_]+)=(\S+)", steps):
+        monkeypatch.setenv(variable, text)
+
+    with pytest.raises(ValidationError, match="SERVICE_API_KEYS"):
+        Settings()
+    assert Settings(api_keys=f"infer:{64 * '0'}").api_keys
 
 
 def test_an_image_is_tagged_with_the_projects_version(composition):

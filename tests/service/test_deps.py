@@ -6,9 +6,11 @@ import time
 from dataclasses import replace
 
 import pytest
+from fastapi import Depends
 from starlette.requests import ClientDisconnect, Request
 
-from service.deps import MediaTypeRefused, Visit, accepted_type, services_of
+from service.deps import MediaTypeRefused, Visit, accepted_type, require_role, services_of
+from service.keys import entry_of, new_key, write_entry
 from service.telemetry import Trace
 
 POST = {"headers": {"Content-Type": "image/png"}}
@@ -31,20 +33,26 @@ def busy(serve):
     release.set()
 
 
+INFER, ADMIN = new_key(), new_key()
+KEYS = f"{write_entry(entry_of(INFER, 'infer'))},{write_entry(entry_of(ADMIN, 'admin'))}"
+
+
 @pytest.mark.parametrize(
     "headers",
     [
         {},
         {"Authorization": "Bearer wrong"},
-        {"Authorization": "Basic first"},
+        {"Authorization": f"Basic {INFER}"},
+        {"Authorization": f"Bearer {KEYS}"},
         {"X-API-Key": ""},
-        {"X-API-Key": "firs"},
+        {"X-API-Key": INFER[:-1]},
+        {"X-API-Key": "\xe4".encode("latin-1")},
     ],
-    ids=str,
+    ids=["none", "wrong", "basic", "entries", "empty", "cut short", "no ASCII"],
 )
 @pytest.mark.parametrize("path", ["/detect", "/synthesize"])
 def test_without_a_fitting_key_nothing_is_done(serve, red_square_png, path, headers):
-    client = serve(api_keys="first,second")
+    client = serve(api_keys=KEYS)
 
     refusal = client.post(path, files={"image": red_square_png}, headers=headers)
 
@@ -55,14 +63,14 @@ def test_without_a_fitting_key_nothing_is_done(serve, red_square_png, path, head
 @pytest.mark.parametrize(
     "headers",
     [
-        {"Authorization": "Bearer second"},
-        {"X-API-Key": "first"},
-        {"Authorization": "Bearer other", "X-API-Key": "first"},
+        {"Authorization": f"Bearer {ADMIN}"},
+        {"X-API-Key": INFER},
+        {"Authorization": "Bearer other", "X-API-Key": INFER},
     ],
-    ids=str,
+    ids=["an admin", "a header", "one of two"],
 )
 def test_any_configured_key_opens(serve, red_square_png, headers):
-    client = serve(api_keys="first,second")
+    client = serve(api_keys=KEYS)
 
     answer = client.post("/detect", files={"image": red_square_png}, headers=headers)
 
@@ -70,7 +78,35 @@ def test_any_configured_key_opens(serve, red_square_png, headers):
 
 
 def test_the_models_ask_for_a_key_too(serve):
-    assert serve(api_keys="first").get("/v2/models/tiny").status_code == 401
+    assert serve(api_keys=KEYS).get("/v2/models/tiny").status_code == 401
+
+
+@pytest.fixture
+def guarded(serve):
+    """An application with a route that needs an admin."""
+
+    def start(**settings):
+        client = serve(**settings)
+        needs = [Depends(require_role("admin"))]
+        client.app.add_api_route("/secret", lambda: "told", dependencies=needs)
+        return client
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"), [({}, 401), ({"X-API-Key": INFER}, 403), ({"X-API-Key": ADMIN}, 200)]
+)
+def test_a_key_opens_what_its_role_says(guarded, headers, status):
+    answer = guarded(api_keys=KEYS).get("/secret", headers=headers)
+
+    assert answer.status_code == status
+    if status == 403:
+        assert answer.json()["code"] == "forbidden"
+
+
+def test_where_no_keys_are_set_everything_is_open(guarded):
+    assert guarded().get("/secret").json() == "told"
 
 
 def test_a_request_whose_deadline_is_over_in_the_queue_is_answered_504(busy, red_square_png):

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from models.devices import Device, Tuning
 from models.steps.pictures import PictureLimits
+from service.keys import entry_of, write_entry
 from service.settings import Settings
 
 
@@ -37,19 +38,41 @@ def test_the_environment_sets_the_port():
     assert read_in_a_process("settings.port", SERVICE_PORT="8080") == 8080
 
 
+ENTRY = write_entry(entry_of("key", "infer"))
+
+
 def test_the_environment_sets_api_keys_separated_by_commas():
-    keys = "[key.get_secret_value() for key in settings.api_keys]"
+    roles = "[entry.role for entry in settings.api_keys]"
+    text = f" {ENTRY}, {ENTRY.replace('infer', 'admin')} ,"
 
-    assert read_in_a_process(keys, SERVICE_API_KEYS=" one, two ,") == ["one", "two"]
+    assert read_in_a_process(roles, SERVICE_API_KEYS=text) == ["infer", "admin"]
 
 
-@pytest.mark.parametrize(("text", "count"), [("", 0), (" , ", 0), ("one", 1), ("one,two", 2)])
+@pytest.mark.parametrize(("text", "count"), [("", 0), (" , ", 0), (ENTRY, 1), (ENTRY + ",", 1)])
 def test_a_blank_is_no_api_key(text, count):
     assert len(Settings(api_keys=text).api_keys) == count
 
 
-def test_an_api_key_is_not_shown_when_settings_are_printed():
-    assert "hunter2" not in repr(Settings(api_keys="hunter2"))
+def test_a_key_in_the_place_of_its_entry_is_refused_and_not_repeated():
+    with pytest.raises(ValidationError) as refusal:
+        Settings(api_keys="hunter2")
+
+    assert "hunter2" not in str(refusal.value)
+    assert "new-key" in str(refusal.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost"])
+def test_a_loopback_address_may_be_served_without_keys(host):
+    assert Settings(host=host).host == host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.168.1.4", "line-7", "127.0.0.1.org"])
+def test_any_other_address_needs_keys_or_somebody_who_means_it(host):
+    with pytest.raises(ValidationError, match="SERVICE_ALLOW_OPEN"):
+        Settings(host=host)
+
+    assert Settings(host=host, api_keys=ENTRY).api_keys
+    assert Settings(host=host, allow_open=True).allow_open
 
 
 @pytest.mark.parametrize(
