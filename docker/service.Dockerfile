@@ -40,7 +40,10 @@ ENV PATH=/venv/bin:$PATH \
 EXPOSE 8000
 USER 10001:10001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-    CMD python -c "import os, urllib.request as http; http.urlopen('http://127.0.0.1:' + os.environ['SERVICE_PORT'] + '/v2/health/ready', timeout=4)"
+    CMD python -c "import os, ssl, urllib.request as http; \
+        tls = ssl._create_unverified_context() if os.environ.get('SERVICE_TLS_CERTIFICATE') else None; \
+        place = ('https' if tls else 'http') + '://127.0.0.1:' + os.environ['SERVICE_PORT']; \
+        http.urlopen(place + '/v2/health/ready', timeout=4, context=tls)"
 CMD ["python", "-m", "service"]
 
 FROM runtime AS gpu

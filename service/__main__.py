@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from types import FrameType
 from typing import get_args
@@ -12,10 +13,13 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 
 from service.app import create_app
+from service.connections import ConnectionLimits, protocol_of
 from service.engine import Engine
 from service.keys import Role, entry_of, new_key, write_entry
 from service.settings import Settings
 from service.telemetry import write_logs_as_json
+
+LOG = logging.getLogger("service")
 
 
 class DrainingServer(uvicorn.Server):
@@ -60,7 +64,13 @@ def serve() -> int:
         return 2
     write_logs_as_json(settings.log_level)
     app = create_app(settings)
-    server = DrainingServer(uvicorn_config(app, settings), app.state.engine, settings.drain_s)
+    config = uvicorn_config(app, settings)
+    try:
+        config.load()
+    except OSError as error:  # ssl's errors are such
+        LOG.error("the TLS certificate and its key cannot be read: %s", error)
+        return 3
+    server = DrainingServer(config, app.state.engine, settings.drain_s)
     server.run()
     return 0 if server.started else 3
 
@@ -71,10 +81,26 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         app,
         host=settings.host,
         port=settings.port,
+        http=protocol_of(connection_limits(settings)),
+        ws="none",
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=1,
+    )
+
+
+def connection_limits(settings: Settings) -> ConnectionLimits:
+    """What one connection may take, as the settings say."""
+    return ConnectionLimits(
+        head_s=settings.head_timeout_s,
+        head_bytes=settings.max_head_bytes,
+        headers=settings.max_headers,
+        stall_s=settings.stall_s,
+        bytes_per_s=settings.min_bytes_per_s,
+        connections=settings.max_connections,
     )
 
 

@@ -9,7 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 
+from service.answers import PacedAnswers, SecurityHeaders
 from service.deps import Services, require_role
 from service.engine import Engine
 from service.library import open_library
@@ -17,6 +19,9 @@ from service.problems import install_problem_handlers, problem_responses
 from service.routes import detection, health, models, synthesis
 from service.settings import Settings
 from service.telemetry import Telemetry, TraceMiddleware
+
+ASKED_ACROSS = ("Authorization", "X-API-Key", "X-Request-Id", "X-Request-Timeout-Ms")
+"""Headers that a page of another origin may send, where one is allowed, beside the plain ones."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -45,6 +50,16 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.engine = engine
     install_problem_handlers(app)
+    app.add_middleware(PacedAnswers)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=ASKED_ACROSS,
+            expose_headers=["X-Request-Id", "Retry-After"],
+        )
+    app.add_middleware(SecurityHeaders)
     app.add_middleware(TraceMiddleware, telemetry=telemetry)
     guarded = [Depends(require_role("infer"))]
     for work in (detection.router, synthesis.router):

@@ -50,18 +50,21 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     DeadlineExceeded: (504, "deadline_exceeded"),
 }
 TITLES = {
+    "bad_request": "This is no HTTP request",
     "unauthorized": "An API key is needed",
     "forbidden": "This API key does not open it",
     "unknown_product": "No such product or version",
     "not_found": "No such resource",
     "method_not_allowed": "The resource has no such method",
     "not_acceptable": "No acceptable media type",
+    "request_timeout": "The request did not come in time",
     "too_large": "The upload is too large",
     "unsupported_media_type": "No image of an accepted format",
     "invalid_parameter": "A parameter is invalid",
     "unreadable_image": "The image cannot be read",
     "image_too_small": "The image is too small",
     "mask_mismatch": "The mask does not fit the image",
+    "head_too_large": "The head of the request is too large",
     "busy": "The service is busy",
     "client_gone": "The client went away",
     "not_ready": "The service is not ready",
@@ -97,15 +100,20 @@ def problem(
     """One problem document; the request's trace learns its code."""
     trace = request.state.trace
     trace.code = code
-    body = ProblemOut(
+    body = problem_document(status, code, detail, trace.id)
+    return Response(body, status, headers, "application/problem+json")
+
+
+def problem_document(status: int, code: str, detail: str, request_id: str) -> str:
+    """RFC 9457's JSON."""
+    return ProblemOut(
         type=f"urn:flawsmith:problem:{code}",
         title=TITLES[code],
         status=status,
         detail=detail,
-        instance=f"/requests/{trace.id}",
+        instance=f"/requests/{request_id}",
         code=code,
-    )
-    return Response(body.model_dump_json(), status, headers, "application/problem+json")
+    ).model_dump_json()
 
 
 class LastResort:

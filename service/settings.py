@@ -6,12 +6,11 @@ and how fast it is given. `docs/settings.md` is the same list for a reader.
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
 
 from models.bundle import SHIPPED
 from models.devices import (
@@ -23,7 +22,7 @@ from models.devices import (
     Tuning,
 )
 from models.steps.pictures import PictureLimits
-from service.keys import KeyEntry, read_entry
+from service.doors import Doors, words_of
 
 TAKEN = PictureLimits()
 """What the decoder takes unless a deployment says otherwise."""
@@ -31,15 +30,9 @@ TUNING = Tuning()
 """How an accelerator works unless a deployment says otherwise."""
 
 
-class Settings(BaseSettings):
+class Settings(Doors):
     """One deployment. Every field is an environment variable: `port` is `SERVICE_PORT`."""
 
-    model_config = SettingsConfigDict(env_prefix="SERVICE_", frozen=True, hide_input_in_errors=True)
-
-    host: str = Field(default="127.0.0.1", description="address to listen on")
-    port: int = Field(
-        default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one"
-    )
     bundles: Path = Field(
         default=SHIPPED, description="folder of bundles: <product>/<version>/manifest.json"
     )
@@ -94,6 +87,11 @@ class Settings(BaseSettings):
     max_side_px: int = Field(
         default=TAKEN.max_side_px, ge=1, description="longest side of a picture, px"
     )
+    max_side_ratio: float = Field(
+        default=TAKEN.max_side_ratio,
+        ge=1.0,
+        description="most times that a picture's longer side is its shorter one",
+    )
     max_crop_pixels: int = Field(
         default=20_000_000,
         ge=1,
@@ -122,14 +120,6 @@ class Settings(BaseSettings):
     retry_after_s: int = Field(
         default=1, ge=1, le=3600, description="Retry-After of 429 and 503 answers, seconds"
     )
-    api_keys: Annotated[tuple[KeyEntry, ...], NoDecode] = Field(
-        default=(),
-        description="accepted API keys as <role>:<sha256>, separated by commas; empty: none is "
-        "asked for. `python -m service new-key` makes one",
-    )
-    allow_open: bool = Field(
-        default=False, description="serve without API keys on an address that others can reach"
-    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe log line that is written"
     )
@@ -139,22 +129,6 @@ class Settings(BaseSettings):
     def split_list(cls, value: object) -> object:
         """Read `a,b` as two."""
         return words_of(value) if isinstance(value, str) else value
-
-    @field_validator("api_keys", mode="before")
-    @classmethod
-    def read_keys(cls, value: object) -> object:
-        """Errors: ValueError, which does not repeat the entry."""
-        return tuple(map(read_entry, words_of(value))) if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def refuse_an_open_door(self) -> Self:
-        """Without keys whoever reaches the address is served: that must be meant."""
-        if not (self.api_keys or self.allow_open or is_loopback(self.host)):
-            raise ValueError(
-                "without SERVICE_API_KEYS only a loopback address is served; set keys "
-                "(`python -m service new-key`), or SERVICE_ALLOW_OPEN=true if that is meant"
-            )
-        return self
 
     @field_validator("device_ids")
     @classmethod
@@ -174,16 +148,3 @@ class Settings(BaseSettings):
             openvino_target=self.openvino_target,
         )
         return Device(self.device, self.threads, index, tuning)
-
-
-def words_of(text: str) -> tuple[str, ...]:
-    """What stands between commas; blanks are dropped, so `a,` is one word."""
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address; a name other than localhost may be any."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -71,6 +71,7 @@ def picture_limits(settings: Settings, bundle: Limits) -> PictureLimits:
         max_bytes=settings.max_bytes,
         max_pixels=min(settings.max_pixels, bundle.max_pixels),
         max_side_px=settings.max_side_px,
+        max_side_ratio=settings.max_side_ratio,
     )
 
 

@@ -30,6 +30,7 @@ class PictureLimits:
     max_bytes: int = 64 * 1024 * 1024
     max_pixels: int = 64_000_000
     max_side_px: int = 30_000
+    max_side_ratio: float = 200.0
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,9 @@ def check_header(data: bytes | memoryview, limits: PictureLimits) -> Header:
     if height * width > limits.max_pixels:
         pixels = f"{width} x {height} = {width * height} pixels"
         raise PictureTooLarge(f"{pixels}; at most {limits.max_pixels} are taken")
+    if max(height, width) > limits.max_side_ratio * min(height, width):
+        size, most = f"{width} x {height} px", f"{limits.max_side_ratio:g}"
+        raise PictureTooLarge(f"{size}; a side of at most {most} times the other is taken")
     return header
 
 

@@ -185,6 +185,33 @@ def test_an_unknown_product_is_not_found_and_not_repeated(client, good, product)
     assert good()
 
 
+@pytest.mark.parametrize(("size", "status"), [((96, 400), 413), ((400, 96), 413), ((96, 96), 200)])
+def test_a_picture_that_is_too_long_for_its_width_is_refused(serve, size, status):
+    client = serve(max_side_ratio=4)
+
+    answer = client.post("/detect", files={"image": saved(colour(*size), "PNG")})
+
+    assert answer.status_code == status
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "".join(f"X-{i}: 1\r\n" for i in range(50)),
+        f"X: {'h' * 10_000}\r\n",
+        'Content-Disposition: form-data; name="a"\r\n\r\n' + "\r\n--x\r\n" * 1000,
+    ],
+    ids=["many headers", "a long header", "many parts"],
+)
+def test_a_form_beyond_its_limits_is_refused(client, good, part):
+    head = {"Content-Type": "multipart/form-data; boundary=x"}
+
+    answer = client.post("/detect", content=f"--x\r\n{part}\r\n", headers=head)
+
+    assert answer.status_code in (415, 422)
+    assert good()
+
+
 def test_more_bytes_than_allowed_are_refused(serve):
     client = serve(max_bytes=1000)
 
@@ -271,6 +298,35 @@ def test_a_page_for_people_loads_nothing_from_another_network(client, page):
     assert len(loaded) >= 2
     assert [path for path in loaded if not path.startswith("/")] == []
     assert {client.get(path).status_code for path in loaded} == {200}
+
+
+PREFLIGHT = {
+    "Origin": "https://mes.example",
+    "Access-Control-Request-Method": "POST",
+    "Access-Control-Request-Headers": "x-api-key,content-type,x-request-id",
+}
+
+
+def test_a_page_of_another_origin_may_not_ask_unless_it_is_named(serve):
+    for client in (serve(), serve(cors_origins="https://other.example")):
+        asked = client.options("/detect", headers=PREFLIGHT)
+        answer = client.get("/v2", headers={"Origin": "https://mes.example"})
+
+        assert asked.status_code in (400, 405)
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_a_named_origin_may_ask_and_read_the_problems_too(serve):
+    client = serve(cors_origins="https://mes.example")
+
+    asked = client.options("/detect", headers=PREFLIGHT)
+    answer = client.post("/detect", headers={"Origin": "https://mes.example"})
+
+    assert asked.status_code == 200
+    assert answer.status_code == 415
+    for one in (asked, answer):
+        assert one.headers["access-control-allow-origin"] == "https://mes.example"
+    assert "X-Request-Id" in answer.headers["access-control-expose-headers"]
 
 
 def test_the_version_is_a_word():

@@ -1,14 +1,22 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 
-from service.__main__ import DrainingServer, uvicorn_config
+import pytest
+import trustme
+
+from service.__main__ import DrainingServer, connection_limits, uvicorn_config
 from service.app import create_app
+from service.connections import ConnectionLimits
 from service.keys import roles_of
 from service.settings import Settings
+from tests.processes import read_all, serving
 
 
 def serve(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -38,6 +46,47 @@ def test_the_first_signal_drains_and_the_second_ends():
     assert server.engine.is_draining
     assert not is_ended_by_first
     assert server.should_exit
+
+
+def test_a_server_knows_its_settings_limits():
+    limits = connection_limits(Settings(head_timeout_s=3, stall_s=4, max_headers=50))
+
+    assert limits == ConnectionLimits(3, 65536, 50, 4, 1000, 512)
+
+
+@pytest.mark.slow
+def test_with_a_certificate_https_alone_is_served(bundles, tmp_path):
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    files = {"tls_certificate": tmp_path / "cert.pem", "tls_key": tmp_path / "key.pem"}
+    for pem in certificate.cert_chain_pems:
+        pem.write_to_path(files["tls_certificate"], append=True)
+    certificate.private_key_pem.write_to_path(files["tls_key"])
+    trusted = ssl.create_default_context()
+    authority.configure_trust(trusted)
+
+    with serving(bundles, trusted=trusted, **files) as served:
+        served.wait_until_ready()
+        _, _, headers = served.ask("GET", "/v2")
+        with socket.create_connection(("127.0.0.1", served.port), timeout=10) as plain:
+            plain.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
+            in_plain = read_all(plain)
+
+    assert "strict-transport-security" in headers
+    assert b"200" not in in_plain
+
+
+@pytest.mark.slow
+def test_a_certificate_that_is_none_ends_with_3_and_one_line(tmp_path):
+    (tmp_path / "cert.pem").write_text("no certificate")
+
+    path = str(tmp_path / "cert.pem")
+    done = serve(SERVICE_TLS_CERTIFICATE=path, SERVICE_TLS_KEY=path)
+
+    (line,) = map(json.loads, done.stdout.splitlines())
+    assert done.returncode == 3
+    assert "certificate" in line["message"]
+    assert done.stderr == ""
 
 
 def test_the_server_keeps_its_own_logs():

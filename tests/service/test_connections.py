@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import json
+import socket
+import time
+from contextlib import suppress
+
+import numpy as np
+import pytest
+
+from models.steps.pictures import encode_png
+from service.connections import bare_problem
+from tests.processes import Served, read_all, serving
+
+POST = b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def hasty(bundles):
+    """A service that waits for nothing longer than half a second, nor for fewer than 10 kB/s."""
+    limits = {"head_timeout_s": 0.5, "stall_s": 0.5, "min_bytes_per_s": 10_000}
+    with serving(bundles, **limits, max_connections=20, max_head_bytes=8192) as served:
+        served.wait_until_ready()
+        yield served
+
+
+def problem_of(answer: bytes) -> dict[str, object]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"application/problem+json" in head
+    assert b"connection: close" in head
+    return json.loads(body)
+
+
+def drip(wire: socket.socket, data: bytes, every_s: float = 0.1) -> float:
+    """Send a byte at a time until the other side has enough of it; seconds that took."""
+    began_s = time.monotonic()
+    wire.setblocking(False)
+    for byte in data:
+        try:
+            wire.send(bytes([byte]))
+            if wire.recv(1, socket.MSG_PEEK) or True:
+                break
+        except BlockingIOError:
+            time.sleep(every_s)
+        except OSError:
+            break
+    wire.settimeout(10)
+    return time.monotonic() - began_s
+
+
+def assert_serves_on(served: Served, picture: bytes) -> None:
+    status, _, _ = served.ask("POST", "/detect", picture, {"Content-Type": "image/png"})
+    assert status == 200
+
+
+def test_a_head_that_comes_a_byte_at_a_time_is_answered_408_and_closed(hasty, red_square_png):
+    with hasty.wire() as wire:
+        took_s = drip(wire, POST)
+        answer = read_all(wire)
+
+    assert problem_of(answer)["code"] == "request_timeout"
+    assert took_s < 3
+    assert_serves_on(hasty, red_square_png)
+
+
+def test_empty_lines_do_not_prolong_the_wait_for_a_head(hasty):
+    with hasty.wire() as wire:
+        took_s = drip(wire, b"\r\n" * 100)
+
+    assert took_s < 3
+
+
+def test_a_connection_that_says_nothing_is_closed_without_a_word(hasty):
+    with hasty.wire(5) as wire:
+        assert read_all(wire) == b""
+
+
+def test_a_body_that_comes_a_byte_at_a_time_is_cut(hasty, red_square_png):
+    with hasty.wire() as wire:
+        wire.sendall(POST + b"Content-Length: 1000\r\n\r\n")
+        took_s = drip(wire, bytes(100))
+
+    assert took_s < 3
+    assert hasty.wait_for("nothing moves")["client"] == "127.0.0.1"
+    assert_serves_on(hasty, red_square_png)
+
+
+def test_a_slow_network_is_no_slow_client(hasty, red_square_png):
+    body = red_square_png + bytes(20_000)
+    with hasty.wire() as wire:
+        wire.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(body))
+        for start in range(0, len(body), 2500):
+            wire.sendall(body[start : start + 2500])
+            time.sleep(0.1)
+        answer = wire.recv(65536)
+
+    assert answer.startswith(b"HTTP/1.1 ")
+    assert b"x-request-id" in answer
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /v2 HTTP/1.1\r\n" + b"".join(b"X-%d: 1\r\n" % i for i in range(200)) + b"\r\n",
+        b"GET /v2 HTTP/1.1\r\nX: " + b"h" * 20_000,
+        b"GET /" + b"p" * 20_000,
+    ],
+    ids=["many headers", "an endless header", "an endless path"],
+)
+def test_a_head_beyond_its_limits_is_refused(hasty, head):
+    with hasty.wire(5) as wire:
+        wire.sendall(head)
+        answer = read_all(wire)
+
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert problem_of(answer)["code"] == "head_too_large"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\x16\x03\x01\r\n\r\n",
+        POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n12345",
+        POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Content-Length: -1\r\n\r\n",
+        POST + b"Content-Length: 1e3\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET / HTTP/1.1\r\nBad Name: 1\r\n\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\n\r\n",
+        b"CONNECT other:443 HTTP/1.1\r\n\r\n",
+    ],
+    ids=[
+        "version",
+        "TLS",
+        "two lengths",
+        "length and chunks",
+        "negative length",
+        "length in words",
+        "bad chunk",
+        "bad name",
+        "bad path",
+        "connect",
+    ],
+)
+def test_what_is_no_request_is_a_problem_and_ends_the_connection(hasty, head):
+    with hasty.wire(5) as wire:
+        wire.sendall(head)
+        answer = read_all(wire)
+
+    assert b'"code":"bad_request"' in answer
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def sent_until_cut(wire: socket.socket, head: bytes, piece: bytes) -> int:
+    """Send pieces, fast, for at most five seconds; the bytes that the other side let in."""
+    ends_s, sent = time.monotonic() + 5, 0
+    with suppress(ConnectionError):
+        wire.sendall(head)
+        while time.monotonic() < ends_s:
+            wire.sendall(piece)
+            sent += len(piece)
+            time.sleep(0.01)
+        raise AssertionError("it is still read")
+    return sent
+
+
+def test_a_trailer_that_never_ends_is_not_kept(hasty):
+    head = POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nTrailer: "
+
+    with hasty.wire(5) as wire:
+        assert sent_until_cut(wire, head, b"t" * 4096) < 100_000
+
+
+def test_a_body_that_goes_on_after_its_refusal_is_not_read_for_ever(hasty):
+    head = POST + b"Content-Length: %d\r\n\r\n" % 10**12
+
+    with hasty.wire(5) as wire:
+        assert sent_until_cut(wire, head, bytes(10_000)) > 10_000
+
+    assert hasty.wait_for("the body goes on after its answer")
+
+
+def test_one_connection_too_many_is_answered_and_closed(hasty):
+    open_ones = [hasty.wire(5) for _ in range(20)]
+    try:
+        with hasty.wire(5) as wire:
+            answer = read_all(wire)
+    finally:
+        for one in open_ones:
+            one.close()
+
+    assert problem_of(answer)["code"] == "busy"
+    assert b"retry-after" in answer
+    hasty.wait_until_ready()
+
+
+def test_an_answer_that_nobody_reads_is_let_go(bundles):
+    noise = np.random.default_rng(1).integers(170, 210, (1200, 1600, 3)).astype(np.uint8)
+    noise[:40] = noise[-40:] = 10
+    picture = encode_png(noise)
+    ask = b"POST /synthesize?count=8&seed=1 HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+    with serving(bundles, stall_s=0.5, queue_size=0) as served:
+        served.wait_until_ready()
+        with served.wire() as wire:
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            wire.sendall(ask + b"Content-Length: %d\r\n\r\n" % len(picture) + picture)
+            served.wait_for("nothing moves")
+            answer = read_all(wire)
+
+        announced = int(answer.partition(b"content-length: ")[2].split(b"\r\n")[0])
+        assert len(answer) < announced
+        assert_serves_on(served, picture)
+
+
+def test_a_bare_problem_is_a_whole_answer():
+    head, _, body = bare_problem(408, "request_timeout", "too slow", "some-id").partition(
+        b"\r\n\r\n"
+    )
+
+    assert head.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+    assert f"content-length: {len(body)}".encode() in head
+    assert json.loads(body)["instance"] == "/requests/some-id"
