@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,6 +25,8 @@ from models.graphs import (
     MaskGenerator,
     PoseLocator,
     Segmenter,
+    Wrap,
+    wrap_locator,
 )
 from models.manifest import GRAPH_FILES, SCHEMA_VERSION, GraphSpec, LocatorSpec, Manifest
 from models.session import Graph, open_graph
@@ -38,13 +40,37 @@ SHIPPED = Path(__file__).parent / "bundles"
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle, ready to run."""
+    """A verified bundle, ready to run.
+
+    open_batches: the names of the graphs that take any number of rows, so that calls may share a
+    run.
+    """
 
     manifest: Manifest
     detector: Detector
     synthesizer: Synthesizer
     folder: Path
     providers: tuple[str, ...]
+    open_batches: frozenset[str]
+
+    def through(self, wrap: Wrap) -> Bundle:
+        """The same bundle, each of its graphs called as `wrap` says."""
+        detector, synthesizer = self.detector, self.synthesizer
+        segmenter, masks = detector.segmenter, synthesizer.mask_generator
+        defects = synthesizer.defect_generator
+        return replace(
+            self,
+            detector=replace(
+                detector,
+                locator=wrap_locator(detector.locator, wrap),
+                segmenter=replace(segmenter, graph=wrap("segmenter", segmenter.graph)),
+            ),
+            synthesizer=replace(
+                synthesizer,
+                mask_generator=replace(masks, graph=wrap("mask_generator", masks.graph)),
+                defect_generator=replace(defects, graph=wrap("defect_generator", defects.graph)),
+            ),
+        )
 
 
 def open_bundle(folder: Path, device: Device | None = None) -> Bundle:
@@ -89,6 +115,9 @@ def open_bundle(folder: Path, device: Device | None = None) -> Bundle:
         ),
         folder=folder,
         providers=tuple(locator.providers),
+        open_batches=frozenset(
+            Path(file).stem for file, graph in graphs.items() if graph.has_open_batch
+        ),
     )
 
 

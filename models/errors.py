@@ -12,7 +12,7 @@ FlawsmithError
 │   ├── PictureTooSmall        a side shorter than the bundle's least
 │   ├── MaskMismatch           a client's mask of another size, of nothing, or of too many regions
 │   └── ParameterInvalid       a parameter that cannot be met; has `field`
-└── DeviceLost             the session's device stopped answering
+└── DeviceLost             a graph's run failed: its device, or the graph itself
     └── DeviceMissing          a device was named and cannot be had
 """
 
@@ -72,7 +72,7 @@ class ParameterInvalid(InputError):
 
 
 class DeviceLost(FlawsmithError):
-    """The session's device stopped answering."""
+    """A graph's run failed: its device stopped answering, or the graph itself is at fault."""
 
 
 class DeviceMissing(DeviceLost):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 GraphCall = Callable[..., tuple[NDArray[np.float32], ...]]
 """A graph: arrays by input name -> its outputs in order."""
+Wrap = Callable[[str, GraphCall], GraphCall]
+"""A graph's name in the bundle, and its call -> the call that takes its place."""
 
 
 @dataclass(frozen=True)
@@ -68,3 +70,12 @@ class DefectGenerator:
     graph: GraphCall
     side_px: int
     noise_size: int
+
+
+def wrap_locator(locator: Locator, wrap: Wrap) -> Locator:
+    """The same locator with other calls; both of a heatmap's bear the one graph's name."""
+    graph = wrap("locator", locator.graph)
+    if isinstance(locator, PoseLocator):
+        return replace(locator, graph=graph)
+    peaks = wrap("locator", locator.peaks) if locator.peaks else None
+    return replace(locator, graph=graph, peaks=peaks)

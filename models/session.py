@@ -62,6 +62,11 @@ class Graph:
         return list(self._session.get_providers())
 
     @property
+    def has_open_batch(self) -> bool:
+        """Whether every input takes any number of rows; a fixed first axis is a number."""
+        return not any(isinstance(node.shape[0], int) for node in self._session.get_inputs())
+
+    @property
     def input_names(self) -> set[str]:
         """The names of the inputs, as the file has them."""
         return {node.name for node in self._session.get_inputs()}

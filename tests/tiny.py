@@ -41,22 +41,30 @@ NOISE = 4
 SPATIAL_NOISE_CHW = (1, 2, 2)
 LOOK_HW = (64, 96)
 LocatorKind = Literal["field", "peaks", "points"]
+SegmenterKind = Literal["open", "one", "brittle"]
 U8, F32, I64 = TensorProto.UINT8, TensorProto.FLOAT, TensorProto.INT64
 
 
 def write_tiny_bundle(
-    root: Path, *, product: str = "tiny", version: str = "1", locator: LocatorKind = "field"
+    root: Path,
+    *,
+    product: str = "tiny",
+    version: str = "1",
+    locator: LocatorKind = "field",
+    segmenter: SegmenterKind = "open",
 ) -> Path:
     """Seal a tiny bundle under root/<product>/<version> and return its folder.
 
     locator: `field` gives nothing else, as the first bundles'; `peaks` finds them too; `points` is
     a deeppose with a slot for every 8 × 8 pixels of its look.
+    segmenter: `one` takes one crop at a time; `brittle` raises where a crop has a pixel whose blue
+    is 255.
     """
     made = root / ".graphs"
     made.mkdir(parents=True, exist_ok=True)
     models = {
         "locator.onnx": LOCATORS[locator](),
-        "segmenter.onnx": _segmenter(),
+        "segmenter.onnx": _segmenter(segmenter),
         "mask_generator.onnx": _mask_generator(),
         "defect_generator.onnx": _defect_generator(),
     }
@@ -261,17 +269,40 @@ def _of_cells(plane: str) -> list[onnx.NodeProto]:
     ]
 
 
-def _segmenter() -> onnx.ModelProto:
+def _segmenter(kind: SegmenterKind) -> onnx.ModelProto:
     """Background 0, the first label the red channel's logit, the second label -20."""
+    batch = 1 if kind == "one" else "batch"
+    end = "logits" if kind != "brittle" else "sound"
     nodes = [
         *_red_as_logit("image"),
         helper.make_node("Sub", ["red", "red"], ["zero"]),
         helper.make_node("Sub", ["zero", "twenty"], ["never"]),
-        helper.make_node("Concat", ["zero", "red", "never"], ["logits"], axis=1),
+        helper.make_node("Concat", ["zero", "red", "never"], [end], axis=1),
+        *(_break_on_blue(end) if kind == "brittle" else ()),
     ]
-    image = helper.make_tensor_value_info("image", U8, ["batch", CROP_PX, CROP_PX, 3])
-    logits = helper.make_tensor_value_info("logits", F32, ["batch", 3, CROP_PX, CROP_PX])
-    return _model(nodes, [image], [logits], [*_red_constants(), _constant("twenty", 20.0)])
+    image = helper.make_tensor_value_info("image", U8, [batch, CROP_PX, CROP_PX, 3])
+    logits = helper.make_tensor_value_info("logits", F32, [batch, 3, CROP_PX, CROP_PX])
+    constants = [*_red_constants(), _constant("twenty", 20.0)]
+    if kind == "brittle":
+        constants += [
+            _constant("white", 255.0),
+            numpy_helper.from_array(np.array([0.0], np.float32), "nothing"),
+            numpy_helper.from_array(np.array([2], np.int64), "blue"),
+            numpy_helper.from_array(np.array([3], np.int64), "behind"),
+        ]
+    return _model(nodes, [image], [logits], constants)
+
+
+def _break_on_blue(sound: str) -> list[onnx.NodeProto]:
+    """Add the only element of a list, or, where a blue is 255, the one behind its end."""
+    return [
+        helper.make_node("Slice", ["planes", "blue", "behind", "axis"], ["blues"]),
+        helper.make_node("ReduceMax", ["blues"], ["bluest"], keepdims=0),
+        helper.make_node("Equal", ["bluest", "white"], ["is_blue"]),
+        helper.make_node("Cast", ["is_blue"], ["place"], to=I64),
+        helper.make_node("Gather", ["nothing", "place"], ["none"]),
+        helper.make_node("Add", [sound, "none"], ["logits"]),
+    ]
 
 
 def _mask_generator() -> onnx.ModelProto:

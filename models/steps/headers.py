@@ -38,6 +38,11 @@ class Header:
     is_inverted: bool = False
     see_through: int | None = None
 
+    @property
+    def decoded_bytes(self) -> int:
+        """The memory that the pixels take."""
+        return self.hw[0] * self.hw[1] * (1 if self.is_grey else 3) * self.bits // 8
+
 
 def read_header(data: bytes) -> Header:
     """Recognise a picture by its content and read its header.

@@ -305,3 +305,26 @@ def test_versions_are_compared_as_numbers() -> None:
 def test_a_detector_knows_the_scale_and_how_its_object_is_found(tiny: Bundle) -> None:
     assert tiny.detector.mm_per_px is None
     assert tiny.detector.object_rule == tiny.manifest.synthesis.object_rule
+
+
+def test_every_graph_is_called_through_what_is_put_round_it(tiny: Bundle) -> None:
+    called = []
+
+    def note(name, graph):
+        def call(**arrays):
+            called.append(name)
+            return graph(**arrays)
+
+        return call
+
+    warm_up(tiny.through(note))
+
+    assert set(called) == {"locator", "segmenter", "mask_generator", "defect_generator"}
+    assert tiny.detector.segmenter.graph != tiny.through(note).detector.segmenter.graph
+
+
+def test_a_bundle_tells_which_graphs_take_any_number_of_rows(tmp_path: Path, tiny: Bundle) -> None:
+    one = open_bundle(write_tiny_bundle(tmp_path, segmenter="one"), ON_CPU)
+
+    assert tiny.open_batches == {"segmenter", "mask_generator", "defect_generator"}
+    assert one.open_batches == {"mask_generator", "defect_generator"}
