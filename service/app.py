@@ -32,11 +32,11 @@ def create_app(settings: Settings) -> FastAPI:
     Errors: at its start, BundleError, which names the bundle.
     """
     telemetry = Telemetry()
-    engine = Engine(workers=settings.workers, queue_size=settings.queue_size, telemetry=telemetry)
+    engine = Engine(settings, telemetry)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        library = await asyncio.to_thread(open_library, settings, telemetry)
+        library = await asyncio.to_thread(open_library, settings, telemetry, engine.serve)
         app.state.services = Services(settings, library, engine, telemetry)
         yield
         engine.close()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Header, Request
@@ -20,6 +19,7 @@ from service.keys import Role, roles_of
 from service.library import Library
 from service.settings import Settings
 from service.telemetry import Telemetry, Trace
+from service.tickets import LaneName, Ticket
 from service.uploads import Upload, picture_limits, read_upload
 
 Answer = TypeVar("Answer")
@@ -66,7 +66,7 @@ class Visit:
     services: Services
     trace: Trace
     limit_s: float
-    given_up: threading.Event = field(default_factory=threading.Event)
+    ticket: Ticket
 
     def pick(self, product: str | None, version: str | None) -> Bundle:
         """The bundle that the request names. Errors: BundleMissing."""
@@ -79,17 +79,23 @@ class Visit:
         """What this deployment and the bundle both take."""
         return picture_limits(self.services.settings, bundle.manifest.limits)
 
-    async def upload(self, *parts: str) -> Upload:
-        """Read the body: the image, or a form with these parts."""
+    async def upload(self, bundle: Bundle, *parts: str) -> Upload:
+        """Read the body: the image, or a form with these parts; nothing is decoded yet.
+
+        Errors: those of the headers; ServiceBusy when the pictures would not fit into memory.
+        """
         with self.trace.measure("upload"):
-            return await read_upload(self.request, parts, self.services.settings.max_bytes)
+            upload = await read_upload(self.request, parts, self.services.settings.max_bytes)
+        decoded_bytes = await asyncio.to_thread(upload.decoded_bytes, self.limits(bundle))
+        self.services.engine.load(self.ticket, decoded_bytes)
+        return upload
 
     async def run(self, work: Callable[[], Answer]) -> Answer:
         """Do blocking work in a worker's thread.
 
         Errors: ClientDisconnect when the client goes first; work that still waits then never runs.
         """
-        doing = asyncio.ensure_future(self.services.engine.run(work, self.trace))
+        doing = asyncio.ensure_future(self.services.engine.run(work, self.ticket, self.trace))
         leaving = asyncio.ensure_future(self._client_leaves())
         try:
             await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -100,17 +106,12 @@ class Visit:
             doing.cancel()
             leaving.cancel()
 
-    def go_on(self) -> None:
-        """For a worker between two steps: ClientDisconnect when nobody waits any more."""
-        if self.given_up.is_set():
-            raise ClientDisconnect
-
     def has_time(self, share: float) -> bool:
         """For a worker that could stop early: whether that share of the request's time is left.
 
         Errors: ClientDisconnect when nobody waits any more.
         """
-        self.go_on()
+        self.ticket.go_on()
         return self.trace.total_ms() < 1e3 * self.limit_s * (1.0 - share)
 
     async def _client_leaves(self) -> None:
@@ -118,34 +119,36 @@ class Visit:
             pass
 
 
-async def visit(
-    request: Request,
-    services: Annotated[Services, Depends(services_of)],
-    timeout_ms: Annotated[
-        int | None,
-        Header(
-            alias="X-Request-Timeout-Ms",
-            ge=1,
-            le=2**31 - 1,
-            description="longest time for this request; the service's own limit still holds",
-        ),
-    ] = None,
-) -> AsyncIterator[Visit]:
-    """Hold a place until the answer is out or the deadline is over, whatever it then waits for.
+def visit_in(lane: LaneName) -> Callable[..., AsyncIterator[Visit]]:
+    """A dependency: a visit whose work is done in that lane."""
 
-    Errors: ServiceBusy, ServiceDraining, DeadlineExceeded.
-    """
-    limit_s = services.settings.timeout_s
-    limit_s = limit_s if timeout_ms is None else min(limit_s, timeout_ms / 1000.0)
-    guest = Visit(request, services, request.state.trace, limit_s)
-    with services.engine.place():
-        try:
-            async with asyncio.timeout(limit_s):
-                yield guest
-        except TimeoutError as error:
-            raise DeadlineExceeded(f"not done within {limit_s:g} s") from error
-        finally:
-            guest.given_up.set()
+    async def visit(
+        request: Request,
+        services: Annotated[Services, Depends(services_of)],
+        timeout_ms: Annotated[
+            int | None,
+            Header(
+                alias="X-Request-Timeout-Ms",
+                ge=1,
+                le=2**31 - 1,
+                description="longest time for this request; the service's own limit still holds",
+            ),
+        ] = None,
+    ) -> AsyncIterator[Visit]:
+        """Hold a place until the answer is out or the deadline is over, whatever it then waits for.
+
+        Errors: ServiceBusy, ServiceDraining, DeadlineExceeded.
+        """
+        limit_s = services.settings.timeout_s
+        limit_s = limit_s if timeout_ms is None else min(limit_s, timeout_ms / 1000.0)
+        with services.engine.visit(lane) as ticket:
+            try:
+                async with asyncio.timeout(limit_s):
+                    yield Visit(request, services, request.state.trace, limit_s, ticket)
+            except TimeoutError as error:
+                raise DeadlineExceeded(f"not done within {limit_s:g} s") from error
+
+    return visit
 
 
 def require_role(role: Role) -> Callable[..., Awaitable[None]]:
@@ -205,5 +208,6 @@ def _weight(name: str, weights: dict[str, float]) -> float:
 
 
 ServicesDep = Annotated[Services, Depends(services_of)]
-VisitDep = Annotated[Visit, Depends(visit)]
+DetectionVisit = Annotated[Visit, Depends(visit_in("detection"))]
+BulkVisit = Annotated[Visit, Depends(visit_in("bulk"))]
 AcceptedType = Annotated[str, Depends(accepted_type)]

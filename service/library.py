@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from service.settings import Settings
 from service.telemetry import Telemetry
 
 LOG = logging.getLogger("service")
+Prepare = Callable[[Bundle], Bundle]
+"""What is put round an opened bundle's graphs before it serves."""
 DEMO_PRODUCT = "brushed-plate"
 
 
@@ -39,7 +42,9 @@ class Library:
         return bundle
 
 
-def open_library(settings: Settings, telemetry: Telemetry) -> Library:
+def open_library(
+    settings: Settings, telemetry: Telemetry, prepare: Prepare = lambda b: b
+) -> Library:
     """Open every bundle of the settings' folder; one bad bundle fails them all.
 
     Errors: BundleError, which names the bundle; BundleMissing when there is none to serve;
@@ -47,7 +52,9 @@ def open_library(settings: Settings, telemetry: Telemetry) -> Library:
     """
     device = settings.device_at(settings.device_ids[0])
     bundles = {
-        product: {version: _open(folder, device, telemetry) for version, folder in found.items()}
+        product: {
+            version: prepare(_open(folder, device, telemetry)) for version, folder in found.items()
+        }
         for product, found in find_bundles(settings.bundles).items()
     }
     return Library(bundles, _default_product(settings, bundles))

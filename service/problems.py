@@ -24,8 +24,8 @@ from models.errors import (
     PictureTooSmall,
     PictureUnreadable,
 )
+from service.admission import ServiceBusy, ServiceDraining
 from service.deps import DeadlineExceeded, KeyMissing, MediaTypeRefused, RoleTooSmall, services_of
-from service.engine import ServiceBusy, ServiceDraining
 from service.schemas import ProblemOut
 from service.uploads import ImageMissing
 
@@ -164,14 +164,15 @@ def _known(request: Request, error: Exception) -> Response:
     detail = TITLES[code] if is_ours_to_mend else str(error) or TITLES[code]
     if is_ours_to_mend:
         LOG.error("%s", error, extra={"fields": {"id": request.state.trace.id}})
-    return problem(request, status, code, detail, _headers(request, status))
+    return problem(request, status, code, detail, _headers(request, status, error))
 
 
-def _headers(request: Request, status: int) -> dict[str, str]:
+def _headers(request: Request, status: int, error: Exception) -> dict[str, str]:
     if status == HTTPStatus.UNAUTHORIZED:
         return {"WWW-Authenticate": "Bearer"}
     if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-        return {"Retry-After": str(services_of(request).settings.retry_after_s)}
+        least_s = services_of(request).settings.retry_after_s
+        return {"Retry-After": str(max(least_s, getattr(error, "retry_after_s", 0)))}
     return {}
 
 

@@ -72,9 +72,41 @@ class Settings(Doors):
     threads: int = Field(
         default=2, ge=0, le=256, description="CPU threads of each graph; 0 takes every core"
     )
-    workers: int = Field(default=2, ge=1, le=64, description="requests that are computed at once")
+    workers: int = Field(
+        default=2, ge=1, le=64, description="detections that are computed at once, on each device"
+    )
+    bulk_workers: int = Field(
+        default=1, ge=1, le=64, description="synthesis requests computed at once, on each device"
+    )
     queue_size: int = Field(
-        default=16, ge=0, le=4096, description="requests that may wait; one more is answered 429"
+        default=16,
+        ge=0,
+        le=4096,
+        description="requests of each of the two kinds that may wait; one more is answered 429",
+    )
+    batch_size: int = Field(
+        default=16,
+        ge=1,
+        le=256,
+        description="most crops, of several detections, in one run of a segmenter; 1 shares none",
+    )
+    batch_samples: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="most samples, of several requests, in one run of a generator; above 1 the "
+        "same seed may round to another pixel",
+    )
+    batch_window_ms: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1000.0,
+        description="how long a run waits for rows of other requests; 0 takes what waits already",
+    )
+    max_decoded_bytes: int = Field(
+        default=1024**3,
+        ge=1,
+        description="most bytes of decoded pictures inside; one request alone is always let in",
     )
     max_bytes: int = Field(
         default=TAKEN.max_bytes,
@@ -118,7 +150,7 @@ class Settings(Doors):
         default=20.0, ge=0.0, le=3600.0, description="time for running requests after SIGTERM"
     )
     retry_after_s: int = Field(
-        default=1, ge=1, le=3600, description="Retry-After of 429 and 503 answers, seconds"
+        default=1, ge=1, le=3600, description="least Retry-After of 429 and 503 answers, seconds"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe log line that is written"

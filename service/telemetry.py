@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.graph_metrics import GraphMetrics
 
 LOG = logging.getLogger("service")
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -68,27 +70,41 @@ class Telemetry:
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self.graphs = GraphMetrics(registry)
         self.requests = Counter(
-            "flawsmith_requests", "Answered requests", ["route", "status"], registry=registry
+            "flawsmith_requests",
+            "Answered requests",
+            ["route", "status", "product"],
+            registry=registry,
         )
         self.request_seconds = Histogram(
             "flawsmith_request_seconds",
             "Head read to answer sent",
-            ["route"],
+            ["route", "product"],
             buckets=SECONDS,
             registry=registry,
         )
         self.stage_seconds = Histogram(
             "flawsmith_stage_seconds",
             "Time in one stage of a request",
-            ["route", "stage"],
+            ["route", "stage", "product"],
             buckets=SECONDS,
             registry=registry,
         )
         self.queued = Gauge(
             "flawsmith_queued", "Requests that wait for a worker", registry=registry
         )
+        self.pending = Gauge(
+            "flawsmith_pending",
+            "Requests that wait for a worker, by lane",
+            ["lane", "product"],
+            registry=registry,
+        )
         self.running = Gauge("flawsmith_running", "Workers at work", registry=registry)
+        self.decoded_bytes = Gauge(
+            "flawsmith_decoded_bytes", "Pictures inside, decoded", registry=registry
+        )
         self.defects = Counter(
             "flawsmith_defects", "Defects found", ["product", "label"], registry=registry
         )
@@ -119,10 +135,11 @@ class Telemetry:
 
     def finish(self, trace: Trace, route: str) -> None:
         """Count an answered request and write its log line."""
-        self.requests.labels(route, str(trace.status)).inc()
-        self.request_seconds.labels(route).observe(trace.total_ms() / 1000.0)
+        product = trace.product or ""
+        self.requests.labels(route, str(trace.status), product).inc()
+        self.request_seconds.labels(route, product).observe(trace.total_ms() / 1000.0)
         for stage, ms in trace.measured():
-            self.stage_seconds.labels(route, stage).observe(ms / 1000.0)
+            self.stage_seconds.labels(route, stage, product).observe(ms / 1000.0)
         told = {name: getattr(trace, name) for name in ("product", "version", "verdict", "code")}
         line = {"id": trace.id, "route": route, "status": trace.status, **told}
         LOG.info("request", extra={"fields": line | {"timings_ms": trace.report_ms()}})

@@ -21,7 +21,13 @@ from models.errors import (
     PictureUnreadable,
 )
 from models.manifest import Limits
-from models.steps.pictures import Picture, PictureLimits, decode_mask, decode_picture
+from models.steps.pictures import (
+    Picture,
+    PictureLimits,
+    check_header,
+    decode_mask,
+    decode_picture,
+)
 from service.settings import Settings
 
 PICTURES_TAKEN = (
@@ -47,6 +53,15 @@ class Upload:
         """The upright picture; its header is checked before a pixel is decoded. Blocking."""
         with _named("image"):
             return decode_picture(self.image, limits)
+
+    def decoded_bytes(self, limits: PictureLimits) -> int:
+        """The memory that its pictures will take, by their headers. Errors: the decoders'."""
+        with _named("image"):
+            decoded_bytes = check_header(self.image, limits).decoded_bytes
+        if self.mask is None:
+            return decoded_bytes
+        with _named("mask"):
+            return decoded_bytes + check_header(self.mask, limits).decoded_bytes
 
     def decoded_mask(self, limits: PictureLimits) -> Mask | None:
         """The client's mask, None when it sent none. Blocking."""

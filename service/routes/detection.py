@@ -20,7 +20,7 @@ from models.steps.crops import cut_crop
 from models.steps.fields import ConfidenceField
 from models.steps.pictures import Picture, encode_jpeg, encode_png
 from models.surroundings import Crop
-from service.deps import Visit, VisitDep, single_parameters
+from service.deps import DetectionVisit, Visit, single_parameters
 from service.schemas import (
     AuditOut,
     CropOut,
@@ -108,11 +108,13 @@ class DetectionQuery(KnownParametersOnly):
 
 
 @router.post("/detect", response_model=DetectionOut, openapi_extra=body_schema("image"))
-async def detect_defects(query: Annotated[DetectionQuery, Query()], visit: VisitDep) -> Response:
+async def detect_defects(
+    query: Annotated[DetectionQuery, Query()], visit: DetectionVisit
+) -> Response:
     """Find the defects of one picture."""
     bundle = visit.pick(query.product, query.version)
     detector = asked_detector(bundle, query, visit.services.settings.max_crop_pixels)
-    upload = await visit.upload("image")
+    upload = await visit.upload(bundle, "image")
     answer = await visit.run(partial(find_defects, visit, upload, bundle, detector, query))
     return Response(answer, media_type="application/json")
 

@@ -19,7 +19,7 @@ from models.steps.controls import parse_shares
 from models.steps.pictures import encode_png
 from models.synthesis import SynthesisRequest, Synthetic, synthesize
 from service.archives import Archive
-from service.deps import AcceptedType, Visit, VisitDep, single_parameters
+from service.deps import AcceptedType, BulkVisit, Visit, single_parameters
 from service.schemas import (
     Box,
     ImageOut,
@@ -100,12 +100,12 @@ class SynthesisQuery(KnownParametersOnly):
     openapi_extra=body_schema("image", "mask"),
 )
 async def synthesize_defects(
-    query: Annotated[SynthesisQuery, Query()], accepted: AcceptedType, visit: VisitDep
+    query: Annotated[SynthesisQuery, Query()], accepted: AcceptedType, visit: BulkVisit
 ) -> Response:
     """Put new defects on one normal picture."""
     bundle = visit.pick(query.product, query.version)
     seed = secrets.randbelow(MAX_SEED) if query.seed is None else query.seed
-    order = Order(visit, bundle, await visit.upload("image", "mask"), query, seed)
+    order = Order(visit, bundle, await visit.upload(bundle, "image", "mask"), query, seed)
     if accepted == "application/json":
         return Response(await visit.run(order.as_json), media_type=accepted)
     archive = await visit.run(order.as_archive)
@@ -173,7 +173,8 @@ class Order:
         that is left to wait for them.
         """
         engine, trace = self.visit.services.engine, self.visit.trace
-        for sample, files in engine.spread(samples, encode_picture, encode_mask):
+        works = (encode_picture, encode_mask)
+        for sample, files in engine.spread(samples, self.visit.ticket, *works):
             with trace.measure("encode"):
                 image, mask = (file.result() for file in files)
             yield sample, image, mask
@@ -186,7 +187,7 @@ class Order:
             for reason, count in sample.rejected.items():
                 rejected.labels(self.bundle.manifest.product, reason).inc(count)
             yield sample
-            self.visit.go_on()
+            self.visit.ticket.go_on()
 
     def _require_fit(self, image_hw: tuple[int, int]) -> None:
         count, most = self.query.count, self.visit.services.settings.max_response_pixels

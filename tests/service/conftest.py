@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from models.bundle import Bundle, open_bundle
+from models.devices import Device
 from models.steps.pictures import encode_png
 from service.app import create_app
 from service.settings import Settings
@@ -25,6 +27,12 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for product, version in (("tiny", "9"), ("tiny", "10"), ("second", "1")):
         write_tiny_bundle(root, product=product, version=version)
     return root
+
+
+@pytest.fixture(scope="session")
+def tiny(bundles: Path) -> Bundle:
+    """A tiny bundle as it is opened, before anything is put round its graphs."""
+    return open_bundle(bundles / "tiny" / "10", Device("cpu", threads=1))
 
 
 @pytest.fixture

@@ -264,7 +264,7 @@ def test_unknown_addresses_share_one_metric(client):
         assert client.get(path).status_code == 404
 
     text = client.get("/metrics").text
-    assert 'flawsmith_requests_total{route="unmatched",status="404"} 3.0' in text
+    assert 'flawsmith_requests_total{product="",route="unmatched",status="404"} 3.0' in text
     assert "/detect/" not in text
 
 

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from service.deps import MediaTypeRefused, Visit, accepted_type, require_role, services_of
 from service.keys import entry_of, new_key, write_entry
 from service.telemetry import Trace
+from service.tickets import Ticket
 
 POST = {"headers": {"Content-Type": "image/png"}}
 
@@ -24,7 +25,7 @@ def busy(serve):
     def start(**settings):
         client = serve(**settings)
         engine = client.app.state.engine
-        client.portal.start_task_soon(engine.run, release.wait, Trace("occupant"))
+        client.portal.start_task_soon(engine.run, release.wait, Ticket(), Trace("occupant"))
         while "flawsmith_running 1.0" not in client.get("/metrics").text:
             time.sleep(0.005)
         return client
@@ -149,20 +150,52 @@ def test_a_parameter_that_is_given_twice_is_refused(client, red_square_png, path
 
 def test_a_full_queue_is_answered_429_at_once(busy, red_square_png):
     client = busy(queue_size=0)
-    taken = client.portal.call(enter, client.app.state.engine)
+    guest = client.portal.call(enter, client.app.state.engine)
 
     refusal = client.post("/detect", content=red_square_png, **POST)
 
     assert (refusal.status_code, refusal.json()["code"]) == (429, "busy")
     assert int(refusal.headers["retry-after"]) >= 1
-    client.portal.call(taken.__exit__, None, None, None)
+    client.portal.call(guest.leave)
 
 
-async def enter(engine):
-    """Take a place and keep it."""
-    place = engine.place()
-    place.__enter__()
-    return place
+class Guest:
+    """Somebody who has a place and keeps it."""
+
+    def __init__(self, engine, lane):
+        self.stay = engine.visit(lane)
+        self.ticket = self.stay.__enter__()
+
+    def leave(self):
+        self.stay.__exit__(None, None, None)
+
+
+async def enter(engine, lane="detection"):
+    return Guest(engine, lane)
+
+
+def test_a_picture_that_does_not_fit_beside_others_is_refused_unread(serve, red_square_png):
+    client = serve(max_decoded_bytes=96 * 128 * 3)
+    engine = client.app.state.engine
+    guest = client.portal.call(enter, engine)
+    client.portal.call(engine.load, guest.ticket, 1)
+
+    for path in ("/detect", "/synthesize"):
+        refusal = client.post(path, content=red_square_png, **POST)
+        assert (refusal.status_code, refusal.json()["code"]) == (429, "busy")
+        assert int(refusal.headers["retry-after"]) >= 1
+    client.portal.call(guest.leave)
+
+    assert client.post("/detect", content=red_square_png, **POST).status_code == 200
+
+
+def test_a_detection_is_let_in_while_bulk_work_has_all_its_places(serve, red_square_png):
+    client = serve(queue_size=0)
+    guest = client.portal.call(enter, client.app.state.engine, "bulk")
+
+    assert client.post("/synthesize", content=red_square_png, **POST).status_code == 429
+    assert client.post("/detect", content=red_square_png, **POST).status_code == 200
+    client.portal.call(guest.leave)
 
 
 def test_a_draining_service_is_answered_503(client, red_square_png):
@@ -201,7 +234,7 @@ def leaver(client):
 
     scope = {"type": "http", "app": client.app, "headers": []}
     request = Request(scope, receive)
-    return Visit(request, services_of(request), Trace("leaver"), limit_s=60.0), leaves
+    return Visit(request, services_of(request), Trace("leaver"), 60.0, Ticket()), leaves
 
 
 def test_a_client_that_leaves_the_queue_is_never_served(busy, leaver):
@@ -217,15 +250,6 @@ def test_a_client_that_leaves_the_queue_is_never_served(busy, leaver):
     assert "flawsmith_queued 0.0" in client.get("/metrics").text
 
 
-def test_work_in_steps_stops_when_nobody_waits_any_more(leaver):
-    visit, _ = leaver
-    visit.go_on()
-    visit.given_up.set()
-
-    with pytest.raises(ClientDisconnect):
-        visit.go_on()
-
-
 def test_a_visit_has_time_until_only_the_asked_share_is_left(leaver):
     visit, _ = leaver
     visit.trace.started_s = time.perf_counter() - 40.0
@@ -236,7 +260,7 @@ def test_a_visit_has_time_until_only_the_asked_share_is_left(leaver):
 
 def test_a_visit_that_was_given_up_is_not_asked_for_time(leaver):
     visit, _ = leaver
-    visit.given_up.set()
+    visit.ticket.end()
 
     with pytest.raises(ClientDisconnect):
         visit.has_time(0.3)

@@ -66,8 +66,9 @@ def test_a_finished_request_is_counted_and_logged_once(caplog):
 
     text = generate_latest(telemetry.registry).decode()
     (record,) = caplog.records
-    assert 'flawsmith_requests_total{route="/detect",status="200"} 1.0' in text
-    assert 'flawsmith_stage_seconds_count{route="/detect",stage="decode"} 1.0' in text
+    assert 'flawsmith_requests_total{product="tiny",route="/detect",status="200"} 1.0' in text
+    decode = 'flawsmith_stage_seconds_count{product="tiny",route="/detect",stage="decode"} 1.0'
+    assert decode in text
     assert (record.fields["id"], record.fields["verdict"]) == ("one", "ng")
 
 
@@ -80,7 +81,9 @@ def test_a_request_is_finished_while_its_abandoned_worker_still_adds():
             trace.add({f"late {len(trace.timings_ms)}": 1.0})
             super().observe(amount, exemplar)
 
-    telemetry.stage_seconds = AddsWhenCounted("stage", "adds", ["route", "stage"], registry=None)
+    telemetry.stage_seconds = AddsWhenCounted(
+        "stage", "adds", ["route", "stage", "product"], registry=None
+    )
 
     telemetry.finish(trace, "/detect")
 
@@ -130,3 +133,7 @@ def test_audits_and_what_they_found_are_counted_by_product():
 
     assert 'flawsmith_audited_pictures_total{product="tiny"} 1.0' in text
     assert 'flawsmith_audit_missed_defects_total{label="pit",product="tiny"} 2.0' in text
+
+
+def test_the_process_tells_its_memory():
+    assert b"process_resident_memory_bytes" in generate_latest(Telemetry().registry)

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import threading
+
+import numpy as np
 import pytest
 
 from models.errors import DeviceLost
-from service.telemetry import Trace
+from models.steps.pictures import encode_png
+from tests.tiny import write_tiny_bundle
 
 
 def test_the_server_describes_itself(client):
@@ -25,17 +29,35 @@ def test_a_stopping_service_is_live_but_not_ready(client):
     assert int(refusal.headers["retry-after"]) >= 1
 
 
-def test_a_service_whose_device_is_lost_is_not_ready(client):
-    def lose() -> None:
-        raise DeviceLost("gone")
+def test_a_graph_that_raises_is_503_and_no_500(serve, tmp_path):
+    write_tiny_bundle(tmp_path, segmenter="brittle")
+    client = serve(bundles=tmp_path, default_product=None)
+    pixels = np.zeros((96, 128, 3), np.uint8)
+    pixels[20:30, 40:52] = (255, 0, 255)
 
-    with pytest.raises(DeviceLost):
-        client.portal.call(client.app.state.engine.run, lose, Trace("1"))
+    refusal = client.post("/detect", files={"image": encode_png(pixels)})
+
+    assert (refusal.status_code, refusal.json()["code"]) == (503, "not_ready")
+    assert "retry-after" in refusal.headers
+    assert "Gather" not in refusal.text
+
+
+def test_a_service_whose_graph_fails_is_not_ready_until_it_runs_again(client):
+    class Device:
+        is_back = threading.Event()
+
+        def run(self):
+            if not self.is_back.is_set():
+                raise DeviceLost("gone")
+
+    device, failures = Device(), client.app.state.engine.failures
+    failures.note("tiny 10 locator", device.run)
 
     refusal = client.get("/v2/health/ready")
 
     assert (refusal.status_code, refusal.json()["code"]) == (503, "not_ready")
     assert "retry-after" in refusal.headers
+    device.is_back.set()
 
 
 def test_metrics_name_the_loaded_bundles(client):
