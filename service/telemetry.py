@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.gpu_memory import GpuMemory
 from service.graph_metrics import GraphMetrics
 
 LOG = logging.getLogger("service")
@@ -71,6 +72,7 @@ class Telemetry:
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
+        registry.register(GpuMemory())
         self.graphs = GraphMetrics(registry)
         self.requests = Counter(
             "flawsmith_requests",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -32,4 +34,5 @@ async def ready(services: ServicesDep) -> dict[str, bool]:
 @router.get("/metrics")
 async def metrics(services: ServicesDep) -> Response:
     """Metrics as Prometheus reads them."""
-    return Response(generate_latest(services.telemetry.registry), media_type=CONTENT_TYPE_LATEST)
+    written = await asyncio.to_thread(generate_latest, services.telemetry.registry)
+    return Response(written, media_type=CONTENT_TYPE_LATEST)
