@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from types import FrameType
-from typing import get_args
+from typing import NoReturn, get_args
 
 import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
+from models.errors import FlawsmithError
 from service.app import create_app
 from service.connections import ConnectionLimits, protocol_of
 from service.engine import Engine
@@ -23,22 +25,39 @@ LOG = logging.getLogger("service")
 
 
 class DrainingServer(uvicorn.Server):
-    """At the first signal it refuses new requests (503) and ends when the last old one is out."""
+    """It answers while the bundles are loaded, and ends when that failed.
 
-    def __init__(self, config: uvicorn.Config, engine: Engine, drain_s: float) -> None:
+    At the first signal it refuses new requests (503) and ends when the last old one is out.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float) -> None:
         super().__init__(config)
-        self.engine = engine
+        self.app = app
+        self.engine: Engine = app.state.engine
         self.drain_s = drain_s
+        self.has_failed = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A second signal ends at once."""
-        if self.engine.is_draining or not self.started:
+        if self.engine.is_draining:
+            LOG.warning("told twice to stop: requests are cut")
+            self.force_exit = True
             super().handle_exit(sig, frame)
         self.engine.drain()
+        self.should_exit = self.should_exit or not self.started
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second."""
-        return await super().on_tick(counter) or self.engine.is_drained(self.drain_s)
+        is_over = await super().on_tick(counter) or self.engine.is_drained(self.drain_s)
+        return is_over or self._fails_to_load()
+
+    def _fails_to_load(self) -> bool:
+        error = self.app.state.services.loading.error
+        if error is not None and not self.has_failed:
+            is_expected = isinstance(error, FlawsmithError)
+            LOG.error("the start failed: %s", error, exc_info=None if is_expected else error)
+            self.has_failed = True
+        return self.has_failed
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -63,16 +82,19 @@ def serve() -> int:
         print(error, file=sys.stderr)
         return 2
     write_logs_as_json(settings.log_level)
-    app = create_app(settings)
+    app = create_app(settings, answers_while_loading=True)
     config = uvicorn_config(app, settings)
     try:
         config.load()
     except OSError as error:  # ssl's errors are such
         LOG.error("the TLS certificate and its key cannot be read: %s", error)
         return 3
-    server = DrainingServer(config, app.state.engine, settings.drain_s)
-    server.run()
-    return 0 if server.started else 3
+    server = DrainingServer(config, app, settings.drain_s)
+    try:
+        server.run()
+    except SystemExit:  # uvicorn's word for an address that is taken; it has logged which
+        return 3
+    return 3 if server.has_failed else 0
 
 
 def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
@@ -114,5 +136,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def leave(code: int) -> NoReturn:
+    """End the process, whatever its threads do: a worker that hangs must not keep it."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

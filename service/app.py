@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +14,7 @@ from service.answers import PacedAnswers, SecurityHeaders
 from service.deps import Services, require_role
 from service.engine import Engine
 from service.library import open_library
+from service.loading import Loading
 from service.problems import install_problem_handlers, problem_responses
 from service.routes import detection, health, models, synthesis
 from service.settings import Settings
@@ -24,10 +24,11 @@ ASKED_ACROSS = ("Authorization", "X-API-Key", "X-Request-Id", "X-Request-Timeout
 """Headers that a page of another origin may send, where one is allowed, beside the plain ones."""
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """An application that loads its bundles when it starts.
+def create_app(settings: Settings, *, answers_while_loading: bool = False) -> FastAPI:
+    """An application that loads its bundles when it starts. Health and metrics ask for no API key.
 
-    A bad bundle fails the start, not the first request. Health and metrics ask for no API key.
+    A bad bundle fails the start, not the first request. With answers_while_loading the start does
+    not wait: the application lives and is not ready, and its server looks at `Loading.error`.
 
     Errors: at its start, BundleError, which names the bundle.
     """
@@ -36,8 +37,10 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        library = await asyncio.to_thread(open_library, settings, telemetry, engine.serve)
-        app.state.services = Services(settings, library, engine, telemetry)
+        loading = Loading(lambda: open_library(settings, telemetry, engine.serve))
+        app.state.services = Services(settings, loading, engine, telemetry)
+        if not answers_while_loading:
+            await loading.wait()
         yield
         engine.close()
 

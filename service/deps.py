@@ -17,6 +17,7 @@ from models.steps.pictures import PictureLimits
 from service.engine import Engine
 from service.keys import Role, roles_of
 from service.library import Library
+from service.loading import Loading
 from service.settings import Settings
 from service.telemetry import Telemetry, Trace
 from service.tickets import LaneName, Ticket
@@ -47,9 +48,14 @@ class Services:
     """What an application is made of."""
 
     settings: Settings
-    library: Library
+    loading: Loading
     engine: Engine
     telemetry: Telemetry
+
+    @property
+    def library(self) -> Library:
+        """The loaded bundles. Errors: StillLoading."""
+        return self.loading.library
 
 
 def services_of(request: Request) -> Services:

@@ -26,6 +26,7 @@ from models.errors import (
 )
 from service.admission import ServiceBusy, ServiceDraining
 from service.deps import DeadlineExceeded, KeyMissing, MediaTypeRefused, RoleTooSmall, services_of
+from service.loading import StillLoading
 from service.schemas import ProblemOut
 from service.uploads import ImageMissing
 
@@ -46,6 +47,7 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     ServiceBusy: (429, "busy"),
     ClientDisconnect: (499, "client_gone"),
     DeviceLost: (503, "not_ready"),
+    StillLoading: (503, "not_ready"),
     ServiceDraining: (503, "draining"),
     DeadlineExceeded: (504, "deadline_exceeded"),
 }
@@ -160,7 +162,7 @@ def _row_of(error: BaseException) -> tuple[int, str] | None:
 
 def _known(request: Request, error: Exception) -> Response:
     status, code = _row_of(error) or UNEXPECTED
-    is_ours_to_mend = status == HTTPStatus.SERVICE_UNAVAILABLE  # its words are for the log
+    is_ours_to_mend = isinstance(error, DeviceLost)  # its words are for the log
     detail = TITLES[code] if is_ours_to_mend else str(error) or TITLES[code]
     if is_ours_to_mend:
         LOG.error("%s", error, extra={"fields": {"id": request.state.trace.id}})

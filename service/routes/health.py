@@ -26,8 +26,9 @@ async def live() -> dict[str, bool]:
 
 @router.get("/v2/health/ready")
 async def ready(services: ServicesDep) -> dict[str, bool]:
-    """Whether requests are welcome: not while stopping, nor after the device was lost."""
+    """Whether requests are welcome: not while loading or stopping, nor after a lost device."""
     services.engine.require_ready()
+    services.loading.require_done()
     return {"ready": True}
 
 

@@ -7,10 +7,15 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 
+import numpy as np
+import onnxruntime
 import pytest
 import trustme
 
+from models.bundle import SHIPPED
+from models.steps.pictures import encode_png
 from service.__main__ import DrainingServer, connection_limits, uvicorn_config
 from service.app import create_app
 from service.connections import ConnectionLimits
@@ -31,7 +36,7 @@ def serve(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
 
 def server_of(settings: Settings) -> DrainingServer:
     app = create_app(settings)
-    server = DrainingServer(uvicorn_config(app, settings), app.state.engine, settings.drain_s)
+    server = DrainingServer(uvicorn_config(app, settings), app, settings.drain_s)
     server.started = True
     return server
 
@@ -103,14 +108,110 @@ def test_a_wrong_setting_is_named_and_ends_with_2():
     assert "port" in done.stderr
 
 
-def test_a_bad_bundle_is_named_and_ends_with_3(tmp_path):
+def errors_of(done: subprocess.CompletedProcess[str]) -> list[str]:
+    lines = map(json.loads, done.stdout.splitlines())
+    return [line["message"] for line in lines if line["level"] == "error"]
+
+
+def test_a_bad_bundle_is_named_in_one_line_and_ends_with_3(tmp_path):
     (tmp_path / "broken" / "1").mkdir(parents=True)
     (tmp_path / "broken" / "1" / "manifest.json").write_text("{}")
 
     done = serve(SERVICE_BUNDLES=str(tmp_path), SERVICE_PORT="0")
 
+    (error,) = errors_of(done)
     assert done.returncode == 3
-    assert "broken/1" in done.stdout
+    assert "broken/1" in error
+    assert done.stderr == ""
+
+
+def test_a_named_device_that_is_missing_is_told_in_one_line_and_ends_with_3(bundles):
+    if len(onnxruntime.get_available_providers()) > 2:
+        pytest.skip("this ONNX Runtime may have an accelerator")
+
+    done = serve(SERVICE_BUNDLES=str(bundles), SERVICE_PORT="0", SERVICE_DEVICE="cuda")
+
+    (error,) = errors_of(done)
+    assert done.returncode == 3
+    assert "device cuda was asked for" in error
+    assert "the session got CPUExecutionProvider" in error
+
+
+@pytest.mark.slow
+def test_an_address_that_is_taken_ends_with_3(bundles):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+
+        assert serve(SERVICE_BUNDLES=str(bundles), SERVICE_PORT=port).returncode == 3
+
+
+@pytest.mark.slow
+def test_while_its_bundles_are_loaded_it_lives_and_is_not_ready(red_square_png):
+    with serving(SHIPPED) as served:
+        live = served.ask("GET", "/v2/health/live")
+        others = [
+            served.ask("GET", "/v2/health/ready"),
+            served.ask("GET", "/v2/models"),
+            served.ask("POST", "/detect", red_square_png, {"Content-Type": "image/png"}),
+        ]
+        metrics = served.ask("GET", "/metrics")
+        served.wait_until_ready()
+
+        assert (live[0], metrics[0]) == (200, 200)
+        for status, body, headers in others:
+            assert (status, json.loads(body)["code"]) == (503, "not_ready")
+            assert headers["retry-after"]
+
+
+@pytest.mark.slow
+def test_told_to_stop_while_its_bundles_are_loaded_it_ends_clean_and_soon():
+    with serving(SHIPPED) as served:
+        served.wait_for("running on")
+        served.process.send_signal(signal.SIGTERM)
+
+        assert served.process.wait(timeout=5) == 0
+
+
+@pytest.fixture
+def at_work(bundles):
+    """A service whose worker has work for many seconds, and half a second to finish it."""
+    pixels = np.full((2000, 2400, 3), 10, np.uint8)
+    pixels[50:-50, 50:-50] = np.random.default_rng(1).integers(170, 210, (1900, 2300, 3))
+    picture = encode_png(pixels)
+    head = (
+        b"POST /synthesize?count=10&defects=16 HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+    )
+    with serving(bundles, drain_s=0.5) as served:
+        served.wait_until_ready()
+        with served.wire() as wire:
+            wire.sendall(head + b"Content-Length: %d\r\n\r\n" % len(picture) + picture)
+            while b"flawsmith_running 1.0" not in served.ask("GET", "/metrics")[1]:
+                time.sleep(0.01)
+            yield served
+
+
+@pytest.mark.slow
+def test_work_that_outlasts_its_grace_does_not_keep_the_process(at_work):
+    at_work.process.send_signal(signal.SIGTERM)
+
+    assert at_work.process.wait(timeout=4) == 0
+
+
+@pytest.mark.slow
+def test_told_twice_to_stop_it_ends_at_once(bundles):
+    with serving(bundles, drain_s=60) as served:
+        served.wait_until_ready()
+        with served.wire() as wire:
+            wire.sendall(b"POST /detect HTTP/1.1\r\nContent-Type: image/png\r\n")
+            wire.sendall(b"Host: x\r\nContent-Length: 1000\r\n\r\n1234")
+            time.sleep(0.2)
+            served.process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+            is_ended_by_first = served.process.poll() is not None
+            served.process.send_signal(signal.SIGTERM)
+
+            assert not is_ended_by_first
+            assert served.process.wait(timeout=3) in (0, -signal.SIGTERM)
 
 
 def test_a_secret_in_a_wrong_setting_is_not_printed():
