@@ -22,6 +22,8 @@ from service.graph_metrics import GraphMetrics
 
 LOG = logging.getLogger("service")
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+CLIP_CHARS = 8000
+"""Longest text of one field of a log line."""
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -199,7 +201,15 @@ class JsonLines(logging.Formatter):
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return json.dumps({name: _clipped(value) for name, value in line.items()}, default=str)
+
+
+def _clipped(value: object) -> object:
+    """A text as it is up to CLIP_CHARS, else its two ends: collectors cut or drop long lines."""
+    if not isinstance(value, str) or len(value) <= CLIP_CHARS:
+        return value
+    half = CLIP_CHARS // 2
+    return f"{value[:half]} … {value[-half:]}"
 
 
 def write_logs_as_json(level: str) -> None:

@@ -233,7 +233,7 @@ def _read_json(name: str, text: str | None, kind: TypeAdapter[Asked]) -> Asked |
         return kind.validate_json(text)
     except ValidationError as error:
         (first, *_) = error.errors()
-        place = ".".join(map(str, first["loc"]))
+        place = ".".join(map(str, first["loc"]))[:64]  # it may be the client's own word
         raise ParameterInvalid(
             name, f"{place}: {first['msg']}" if place else first["msg"]
         ) from None

@@ -137,3 +137,24 @@ def test_audits_and_what_they_found_are_counted_by_product():
 
 def test_the_process_tells_its_memory():
     assert b"process_resident_memory_bytes" in generate_latest(Telemetry().registry)
+
+
+@pytest.mark.parametrize("hostile", ["\n{}", "\x1b[31m", "\r", "\x00", "\u2028", "\ud800"])
+def test_a_line_stays_one_line_of_plain_text_whatever_is_told(hostile):
+    record = logging.LogRecord("service", logging.INFO, "", 0, "said %s", (hostile,), None)
+    record.fields = {"part_id": hostile, hostile: {hostile: [hostile]}}
+
+    line = JsonLines().format(record)
+
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line)["part_id"] == hostile
+
+
+def test_a_text_that_is_huge_keeps_its_two_ends():
+    record = logging.LogRecord("service", logging.INFO, "", 0, "a%sz", ("x" * 100_000,), None)
+
+    message = json.loads(JsonLines().format(record))["message"]
+
+    assert len(message) < 10_000
+    assert (message[0], message[-1]) == ("a", "z")
