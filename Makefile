@@ -1,5 +1,5 @@
 # Needs Python 3.11, its venv module and make. Each target sets up what it needs, once:
-# .venv-service/ holds the service alone (no torch), .venv/ holds everything.
+# .venv-service/ holds the service alone (no torch), .venv/ holds everything, .venv-audit/ one tool.
 
 PYTHON  ?= python3
 PRODUCT ?=
@@ -11,7 +11,7 @@ SERVICE := .venv-service/bin/python
 ALL     := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help serve check lint fast test bench train said demo clean
+.PHONY: help serve check lint fast test audit bench train said demo clean
 .DELETE_ON_ERROR:
 
 help: ## show these lines
@@ -22,17 +22,24 @@ serve: .venv-service/ready ## serve the shipped bundles at SERVICE_HOST:SERVICE_
 
 check: lint fast ## style, types, import contracts and the fast tests: under two minutes
 
-lint: .venv/ready ## style, types and import contracts alone
+lint: .venv/ready ## style, types, import contracts and whether the dependencies fit, alone
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy --strict
 	.venv/bin/lint-imports
+	$(ALL) -m pip check
 
 fast: .venv/ready ## the fast tests alone
 	$(ALL) -m pytest -m "not slow"
 
 test: .venv/ready ## every test, the slow ones too
 	$(ALL) -m pytest
+
+audit: .venv-audit/ready ## known weaknesses of the pinned dependencies; the only check that needs a network
+	@.venv-audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip \
+	    --progress-spinner off 2> .venv-audit/said || { cat .venv-audit/said; \
+	    grep -q '^Found ' .venv-audit/said && exit 1; \
+	    echo "Not audited: what is known of each package cannot be reached from here"; exit 3; }
 
 bench: .venv/ready ## measure: every figure is a ratio of two times taken in one run
 	$(ALL) -m tests.bench
@@ -56,7 +63,7 @@ demo: .venv/ready ## draw the sample pictures, find their defects and make a new
 	$(ALL) -m models synthesize --product brushed-plate samples/normal.jpg --seed 7 --out demo/
 
 clean: ## remove the environments and what was made from the sources
-	rm -rf .venv .venv-service .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build demo *.egg-info
+	rm -rf .venv .venv-service .venv-audit .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build demo *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv-service/ready: pyproject.toml constraints.txt
@@ -64,6 +71,11 @@ clean: ## remove the environments and what was made from the sources
 
 .venv/ready: pyproject.toml constraints.txt
 	$(call set_up,.venv,service$(comma)training$(comma)dev,two to ten minutes and 6 GB for torch)
+
+.venv-audit/ready: Makefile
+	@$(PYTHON) -m venv --clear .venv-audit
+	@.venv-audit/bin/pip install -qq --disable-pip-version-check pip-audit==2.10.1
+	@touch $@
 
 comma := ,
 

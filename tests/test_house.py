@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import pytest
@@ -158,6 +160,45 @@ def test_every_dependency_has_one_exact_version():
 
     assert names <= set(pinned)
     assert len(set(pinned)) == len(pinned)
+
+
+def test_what_is_installed_has_the_version_that_is_pinned():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    installed = installed_for("service", "training", "dev")
+
+    assert {"fastapi", "numpy", "pytest", "starlette"} <= installed.keys()
+    assert {name: v for name, v in installed.items() if pinned.get(name) != v} == {}
+
+
+def installed_for(*extras: str) -> dict[str, str]:
+    """Name -> version of all that these extras bring into this environment, one by another."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *(f"flawsmith[{extra}]" for extra in extras)]
+    found: dict[str, str] = {}
+    seen: set[tuple[str, str]] = set()
+    while asked:
+        requirement = Requirement(asked.pop())
+        name = canonicalize_name(requirement.name)
+        for extra in ("", *requirement.extras):
+            if (name, extra) in seen:
+                continue
+            seen.add((name, extra))
+            if name == "flawsmith":
+                asked += project["optional-dependencies"].get(extra, [])
+                continue
+            with suppress(PackageNotFoundError):
+                found[name] = version(name)
+                asked += [
+                    needed
+                    for needed in requires(name) or []
+                    if is_needed(Requirement(needed), extra)
+                ]
+    return found
+
+
+def is_needed(requirement: Requirement, extra: str) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
 def test_a_shipped_bundle_is_at_most_35_mb():
