@@ -57,6 +57,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_in_body = self._has_body_moved = False
         self._received = self._counted_in = self._counted_out = self._slow_ticks = 0
         self._refusal = (400, "bad_request", "this is no HTTP request")
+        self._ending: asyncio.TimerHandle | None = None
         self._looking = self._look_later()
         if len(self.connections) > self.limits.connections:
             self._refuse(503, "busy", "too many connections are open")
@@ -64,6 +65,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop to look at it."""
         self._looking.cancel()
+        self._spare()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -117,6 +119,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The request is whole."""
         self._is_in_body, self._has_body_moved = False, True
+        self._slow_ticks = 0
+        self._spare()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -126,7 +130,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """
         super().on_response_complete()
         if self._is_in_body and not self.transport.is_closing():
-            self.loop.call_later(self.limits.stall_s, self._end_unread)
+            self._ending = self.loop.call_later(self.limits.stall_s, self._end_unread)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002
         """What the parser stumbled over, as a problem document."""
@@ -177,8 +181,12 @@ class BoundedProtocol(HttpToolsProtocol):
         return self.cycle.response_started
 
     def _end_unread(self) -> None:
-        if self._is_in_body:
-            self._cut("the body goes on after its answer")
+        self._cut("the body goes on after its answer")
+
+    def _spare(self) -> None:
+        if self._ending is not None:
+            self._ending.cancel()
+            self._ending = None
 
     def _cut(self, reason: str) -> None:
         told = {"reason": reason, "client": self._peer()}
