@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +125,76 @@ def test_a_slow_upload_does_not_hold_up_the_others(service, picture):
 
     assert others == [200, 200, 200]
     assert read(slow)[0] == 200
+
+
+@pytest.fixture(scope="module")
+def large() -> bytes:
+    """2 megapixels: work that takes longer than a burst takes to come."""
+    pixels = np.zeros((1200, 1600, 3), np.uint8)
+    pixels[200:300, 400:500, 0] = 255
+    return encode_png(pixels)
+
+
+@pytest.mark.slow
+def test_a_burst_is_answered_or_refused_and_probes_are_answered_meanwhile(service, large):
+    with ThreadPoolExecutor(32) as clients:
+        burst = [clients.submit(post, service, "/detect", large) for _ in range(32)]
+        probes = [ask(service.connect(), "GET", "/v2/health/ready")[0] for _ in range(5)]
+        collected = ask(service.connect(), "GET", "/metrics")[0]
+    answers = [one.result() for one in burst]
+
+    assert {status for status, _ in answers} == {200, 429}
+    assert all(int(waits_s) >= 1 for status, waits_s in answers if status == 429)
+    assert {*probes, collected} == {200}
+    assert nobody_is_inside(service)
+
+
+@pytest.mark.slow
+def test_detections_are_let_in_while_synthesis_is_refused(service, picture):
+    query = "/synthesize?count=12&seed=25&region=10,10,80,70"
+    with ThreadPoolExecutor(32) as clients:
+        bulk = [clients.submit(post, service, query, picture) for _ in range(32)]
+        detections = [post(service, "/detect", picture)[0] for _ in range(10)]
+    refusals = [one for one in bulk if one.result()[0] == 429]
+
+    assert detections == [200] * 10
+    assert refusals
+
+
+@pytest.mark.slow
+def test_a_client_that_leaves_its_detection_leaves_nothing_behind(service, large):
+    for _ in range(6):
+        connection = service.connect()
+        connection.putrequest("POST", "/detect")
+        connection.putheader("Content-Type", "image/png")
+        connection.putheader("Content-Length", str(len(large)))
+        connection.endheaders(large)
+        time.sleep(0.05)
+        connection.close()
+
+    assert nobody_is_inside(service)
+    assert post(service, "/detect", large)[0] == 200
+
+
+def post(running: Service, path: str, body: bytes) -> tuple[int, str]:
+    """The status, and when to come again."""
+    connection = running.connect()
+    connection.request("POST", path, body, PNG)
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status, answer.headers.get("Retry-After", "")
+
+
+def nobody_is_inside(running: Service) -> bool:
+    """Whether, within some seconds, no request waits or runs and no picture is in memory."""
+    idle = ("flawsmith_queued 0.0", "flawsmith_running 0.0", "flawsmith_decoded_bytes 0.0")
+    deadline_s = time.monotonic() + 20
+    while time.monotonic() < deadline_s:
+        text = ask(running.connect(), "GET", "/metrics")[1].decode()
+        if all(line in text for line in idle):
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def test_an_upload_that_is_announced_too_large_is_answered(service):

@@ -17,6 +17,7 @@ from models.detection import detect
 from models.devices import Device
 from models.errors import DeviceLost
 from models.steps.pictures import Picture, PictureLimits, decode_picture
+from models.synthesis import SynthesisRequest, synthesize
 from service.failures import Failures
 from service.gates import serve, sharing_of
 from service.graph_metrics import GraphMetrics
@@ -198,6 +199,31 @@ def test_a_graph_of_fixed_rows_runs_alone(tmp_path: Path):
     bundle = open_bundle(write_tiny_bundle(tmp_path, segmenter="one"), Device("cpu", 1))
 
     assert sharing_of("segmenter", bundle, Settings()).most == 1
+
+
+@pytest.mark.parametrize(
+    "shared", [{}, {"batch_samples": 4, "batch_window_ms": 30}], ids=["alone", "together"]
+)
+def test_samples_made_beside_others_are_those_of_their_seed(tiny, registry, failures, shared):
+    served = serve(tiny, Settings(**shared), GraphMetrics(registry), failures)
+    pixels = np.random.default_rng(1).integers(170, 210, (96, 128, 3), np.uint8)
+    seeds = (3, 4, 5, 6)
+
+    def make(synthesizer, seed):
+        request = SynthesisRequest(seed=seed, region=(10, 10, 100, 70))
+        with work_of(Ticket("bulk")):
+            return next(synthesize(Picture(pixels), request, synthesizer)).pixels
+
+    with ThreadPoolExecutor(len(seeds)) as threads:
+        made = list(threads.map(partial(make, served.synthesizer), seeds))
+
+    for seed, sample in zip(seeds, made, strict=True):
+        np.testing.assert_array_equal(sample, make(tiny.synthesizer, seed))
+    of = {"product": "tiny", "graph": "defect_generator"}
+    rows, runs = (
+        registry.get_sample_value(f"flawsmith_batch_size_{what}", of) for what in ("sum", "count")
+    )
+    assert (rows > runs) == bool(shared)
 
 
 @pytest.mark.slow
