@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -147,6 +149,17 @@ def test_a_graph_that_fails_while_it_is_warmed_up_is_the_callers_to_refuse(
         serve(tiny.through(gone), Settings(), GraphMetrics(registry), failures)
 
     assert failures.names == []
+
+
+def test_a_served_bundle_that_is_let_go_of_leaves_memory_at_once(tiny, registry, failures):
+    served = serve(tiny, Settings(), GraphMetrics(registry), failures)
+    gate = weakref.ref(served.detector.segmenter.graph)
+    gc.disable()
+    try:
+        del served
+        assert gate() is None
+    finally:
+        gc.enable()
 
 
 def test_on_cuda_every_number_of_rows_is_warm_before_it_serves(tiny, registry, failures):
