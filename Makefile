@@ -41,8 +41,9 @@ audit: .venv-audit/ready ## known weaknesses of the pinned dependencies; the onl
 	    grep -q '^Found ' .venv-audit/said && exit 1; \
 	    echo "Not audited: what is known of each package cannot be reached from here"; exit 3; }
 
-bench: .venv/ready ## measure: every figure is a ratio of two times taken in one run
+bench: .venv/ready ## measure, in a quarter of an hour: every figure is a ratio taken in one run
 	$(ALL) -m tests.bench
+	$(ALL) -m tests.bench.steadiness
 
 train: said .venv/ready ## DATA=folder PRODUCT=name [RECIPE=…] [LICENCE=…] [CITATION=…]: from pictures to a sealed bundle
 	$(ALL) -m training import --data "$(DATA)" --product "$(PRODUCT)" --run "$(RUN)" \

@@ -40,6 +40,7 @@ class Service:
 
     process: subprocess.Popen[bytes]
     client: httpx2.Client
+    port: int
 
     @property
     def resident_bytes(self) -> int:
@@ -158,9 +159,7 @@ def _ask_at_once(
 @contextmanager
 def run_service(bundles: Path) -> Iterator[Service]:
     """`python -m service` on a free port, ready: its bundles are open and warm."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     settings = {"PORT": port, "BUNDLES": bundles, "DEVICE": "cpu", "THREADS": THREADS}
     environment = os.environ | {f"SERVICE_{name}": str(value) for name, value in settings.items()}
     command = [sys.executable, "-m", "service"]
@@ -170,9 +169,17 @@ def run_service(bundles: Path) -> Iterator[Service]:
     ):
         try:
             _wait_until_ready(process, client)
-            yield Service(process, client)
+            yield Service(process, client, port)
         finally:
             process.terminate()
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], client: httpx2.Client) -> None:
