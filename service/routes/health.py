@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from service.deps import ServicesDep
@@ -32,7 +33,7 @@ async def ready(services: ServicesDep) -> dict[str, bool]:
     return {"ready": True}
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(services: ServicesDep) -> Response:
     """Metrics as Prometheus reads them."""
     written = await asyncio.to_thread(generate_latest, services.telemetry.registry)
