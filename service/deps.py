@@ -18,6 +18,7 @@ from service.engine import Engine
 from service.keys import Role, roles_of
 from service.library import Library
 from service.loading import Loading
+from service.schemas import KnownParametersOnly
 from service.settings import Settings
 from service.telemetry import Telemetry, Trace
 from service.tickets import LaneName, Ticket
@@ -74,9 +75,10 @@ class Visit:
     limit_s: float
     ticket: Ticket
 
-    def pick(self, product: str | None, version: str | None) -> Bundle:
+    def pick(self, query: KnownParametersOnly) -> Bundle:
         """The bundle that the request names. Errors: BundleMissing."""
-        bundle = self.services.library.pick(product, version)
+        self.trace.references = query.references()
+        bundle = self.services.library.pick(query.product, query.version)
         self.trace.product = bundle.manifest.product
         self.trace.version = bundle.manifest.version
         return bundle

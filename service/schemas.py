@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, model_validator
@@ -19,9 +19,31 @@ from models.surroundings import Crop
 
 Point = tuple[float, float]
 Box = tuple[int, int, int, int]
+Reference = Annotated[
+    str,
+    Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9(][A-Za-z0-9 ._:/+#@=()*-]*$"),
+]
+"""A name that the client's own systems use; it can stand in any log, table or message as it is."""
 
 
-class KnownParametersOnly(BaseModel):
+class References(BaseModel):
+    """Whose picture it is, in the words of OPC 40100-1; comes back in the answer, the log, records.
+
+    None of them decides anything.
+    """
+
+    part_id: Reference | None = Field(default=None, description="the part that was looked at")
+    job_id: Reference | None = Field(default=None, description="the production job it belongs to")
+    recipe_id: Reference | None = Field(default=None, description="the recipe that asked for it")
+    meas_id: Reference | None = Field(default=None, description="this measurement of the part")
+
+    def references(self) -> dict[str, str]:
+        """Those that are given."""
+        told = {name: getattr(self, name) for name in References.model_fields}
+        return {name: text for name, text in told.items() if text is not None}
+
+
+class KnownParametersOnly(References):
     """Query parameters; one that nobody knows is refused, for it is a typing error."""
 
     product: str | None = Field(default=None, description="default: the service's")
@@ -170,7 +192,7 @@ class CropOut(BaseModel):
         )
 
 
-class AnswerOut(BaseModel):
+class AnswerOut(References):
     """What every answer about a picture begins and ends with."""
 
     id: str

@@ -35,6 +35,7 @@ class Trace:
     started_s: float = field(default_factory=time.perf_counter)
     product: str | None = None
     version: str | None = None
+    references: Mapping[str, str] = field(default_factory=dict)
     verdict: str | None = None
     code: str | None = None
     status: int = 0
@@ -145,7 +146,7 @@ class Telemetry:
         for stage, ms in trace.measured():
             self.stage_seconds.labels(route, stage, product).observe(ms / 1000.0)
         told = {name: getattr(trace, name) for name in ("product", "version", "verdict", "code")}
-        line = {"id": trace.id, "route": route, "status": trace.status, **told}
+        line = {"id": trace.id, "route": route, "status": trace.status, **trace.references, **told}
         LOG.info("request", extra={"fields": line | {"timings_ms": trace.report_ms()}})
 
 

@@ -112,7 +112,7 @@ async def detect_defects(
     query: Annotated[DetectionQuery, Query()], visit: DetectionVisit
 ) -> Response:
     """Find the defects of one picture."""
-    bundle = visit.pick(query.product, query.version)
+    bundle = visit.pick(query)
     detector = asked_detector(bundle, query, visit.services.settings.max_crop_pixels)
     upload = await visit.upload(bundle, "image")
     answer = await visit.run(partial(find_defects, visit, upload, bundle, detector, query))
@@ -179,6 +179,7 @@ def find_defects(
         id=trace.id,
         product=manifest.product,
         version=manifest.version,
+        **trace.references,
         image=ImageOut.of(picture.hw),
         verdict=detection.verdict,
         decision=detection.decision,

@@ -103,7 +103,7 @@ async def synthesize_defects(
     query: Annotated[SynthesisQuery, Query()], accepted: AcceptedType, visit: BulkVisit
 ) -> Response:
     """Put new defects on one normal picture."""
-    bundle = visit.pick(query.product, query.version)
+    bundle = visit.pick(query)
     seed = secrets.randbelow(MAX_SEED) if query.seed is None else query.seed
     order = Order(visit, bundle, await visit.upload(bundle, "image", "mask"), query, seed)
     if accepted == "application/json":
@@ -136,6 +136,7 @@ class Order:
             id=trace.id,
             product=manifest.product,
             version=manifest.version,
+            **trace.references,
             seed=self.seed,
             image=ImageOut.of(image_hw),
             samples=samples,
@@ -153,6 +154,7 @@ class Order:
             "product": manifest.product,
             "version": manifest.version,
             "seed": self.seed,
+            **self.visit.trace.references,
         }
         image_hw, made = self.begin()
         return Archive(self.encode(made), image_hw, manifest.labels, about)

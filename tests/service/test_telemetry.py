@@ -72,6 +72,19 @@ def test_a_finished_request_is_counted_and_logged_once(caplog):
     assert (record.fields["id"], record.fields["verdict"]) == ("one", "ng")
 
 
+def test_a_log_line_names_the_part_only_where_the_client_did(caplog):
+    named = Trace("one", references={"part_id": "A-17", "job_id": "7"})
+
+    with caplog.at_level(logging.INFO, "service"):
+        Telemetry().finish(named, "/detect")
+        Telemetry().finish(Trace("two"), "/detect")
+
+    told, untold = (record.fields for record in caplog.records)
+    assert (told["part_id"], told["job_id"]) == ("A-17", "7")
+    assert "recipe_id" not in told
+    assert "part_id" not in untold
+
+
 def test_a_request_is_finished_while_its_abandoned_worker_still_adds():
     telemetry, trace = Telemetry(), Trace("one", status=504)
     trace.add({"decode": 4.0})

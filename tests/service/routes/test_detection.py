@@ -71,6 +71,25 @@ def test_the_answer_has_every_field_of_the_contract(detect):
     assert crop.keys() == {"rank", "center", "confidence", "box", "image", "reason"}
 
 
+def test_whose_picture_it_is_comes_back(detect):
+    told = {"part_id": "A 17/3", "job_id": "7", "recipe_id": "r+s@2", "meas_id": "(01)095=#*"}
+
+    named, unnamed = detect(**told).json(), detect().json()
+
+    assert {name: named[name] for name in told} == told
+    assert {name: unnamed[name] for name in told} == dict.fromkeys(told)
+
+
+@pytest.mark.parametrize("name", ["part_id", "job_id", "recipe_id", "meas_id"])
+@pytest.mark.parametrize("text", ["", " 7", "a\nb", "ä", "x" * 129, '"', "<b>", "a\\b"])
+def test_a_reference_that_is_long_or_unsafe_is_refused_by_name(detect, name, text):
+    answer = detect(**{name: text})
+
+    assert answer.status_code == 422
+    assert answer.json()["code"] == "invalid_parameter"
+    assert answer.json()["detail"].startswith(name)
+
+
 def test_a_defect_has_every_field_of_the_contract(detect):
     (defect,) = detect().json()["defects"]
 

@@ -58,6 +58,17 @@ def test_the_answer_has_every_field_of_the_contract(synthesize):
     assert stages <= answer["timings_ms"].keys()
 
 
+def test_whose_picture_it_is_comes_back_in_the_answer_and_in_the_zip(synthesize):
+    told = {"part_id": "A-17", "job_id": "7", "recipe_id": "r", "meas_id": "m"}
+
+    answer = synthesize(**told).json()
+    archive = zipfile.ZipFile(io.BytesIO(synthesize(headers=ZIP, **told).content))
+
+    assert {name: answer[name] for name in told} == told
+    info = json.loads(archive.read("annotations.json"))["info"]
+    assert {name: info[name] for name in told} == told
+
+
 def test_outside_the_mask_every_pixel_is_the_inputs(synthesize, normal_png):
     (sample,) = synthesize(seed=1).json()["samples"]
 
