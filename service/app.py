@@ -16,6 +16,7 @@ from service.engine import Engine
 from service.library import open_library
 from service.loading import Loading
 from service.problems import install_problem_handlers, problem_responses
+from service.replays import Replays
 from service.routes import detection, health, models, synthesis
 from service.settings import Settings
 from service.telemetry import Telemetry, TraceMiddleware
@@ -35,10 +36,12 @@ def create_app(settings: Settings, *, answers_while_loading: bool = False) -> Fa
     telemetry = Telemetry()
     engine = Engine(settings, telemetry)
 
+    replays = Replays(keep_s=settings.idempotency_s, max_bytes=settings.idempotency_bytes)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loading = Loading(lambda: open_library(settings, telemetry, engine.serve))
-        app.state.services = Services(settings, loading, engine, telemetry)
+        app.state.services = Services(settings, loading, engine, telemetry, replays)
         if not answers_while_loading:
             await loading.wait()
         yield
@@ -66,7 +69,7 @@ def create_app(settings: Settings, *, answers_while_loading: bool = False) -> Fa
     app.add_middleware(TraceMiddleware, telemetry=telemetry)
     guarded = [Depends(require_role("infer"))]
     for work in (detection.router, synthesis.router):
-        answers = problem_responses(401, 403, 404, 406, 413, 415, 422, 429, 503, 504)
+        answers = problem_responses(401, 403, 404, 406, 409, 413, 415, 422, 429, 503, 504)
         app.include_router(work, dependencies=guarded, responses=answers)
     app.include_router(
         models.router, dependencies=guarded, responses=problem_responses(401, 403, 404, 503)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header, Request, Response
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import ClientDisconnect
 
@@ -18,6 +18,7 @@ from service.engine import Engine
 from service.keys import Role, roles_of
 from service.library import Library
 from service.loading import Loading
+from service.replays import Claim, Replays, claim_of, replayed
 from service.schemas import KnownParametersOnly
 from service.settings import Settings
 from service.telemetry import Telemetry, Trace
@@ -52,6 +53,7 @@ class Services:
     loading: Loading
     engine: Engine
     telemetry: Telemetry
+    replays: Replays
 
     @property
     def library(self) -> Library:
@@ -65,7 +67,7 @@ def services_of(request: Request) -> Services:
     return services
 
 
-@dataclass(frozen=True)
+@dataclass
 class Visit:
     """One request that has a place inside, from its first byte to its answer's last."""
 
@@ -74,6 +76,8 @@ class Visit:
     trace: Trace
     limit_s: float
     ticket: Ticket
+    idempotency_key: str | None = None
+    claim: Claim | None = None
 
     def pick(self, query: KnownParametersOnly) -> Bundle:
         """The bundle that the request names. Errors: BundleMissing."""
@@ -97,6 +101,27 @@ class Visit:
         decoded_bytes = await asyncio.to_thread(upload.decoded_bytes, self.limits(bundle))
         self.services.engine.load(self.ticket, decoded_bytes)
         return upload
+
+    async def once(self, upload: Upload, answer: Callable[[], Awaitable[Response]]) -> Response:
+        """The answer; where the request has an Idempotency-Key, only its first time a new one.
+
+        Errors: IdempotencyMismatch, IdempotencyInProgress.
+        """
+        if self.idempotency_key is None:
+            return await answer()
+        replays = self.services.replays
+        claim = await asyncio.to_thread(claim_of, self.request, self.idempotency_key, upload)
+        kept = await replays.claim(claim)
+        if kept is not None:
+            self.trace.replayed = True
+            return replayed(kept)
+        self.claim = claim
+        return replays.keep(claim, await answer())
+
+    def leave(self) -> None:
+        """The answer is out, or will never be."""
+        if self.claim is not None:
+            self.services.replays.release(self.claim)
 
     async def run(self, work: Callable[[], Answer]) -> Answer:
         """Do blocking work in a worker's thread.
@@ -142,6 +167,14 @@ def visit_in(lane: LaneName) -> Callable[..., AsyncIterator[Visit]]:
                 description="longest time for this request; the service's own limit still holds",
             ),
         ] = None,
+        idempotency_key: Annotated[
+            str | None,
+            Header(
+                alias="Idempotency-Key",
+                pattern=r"^[!-~]{1,255}$",
+                description="a request sent again under its key gets the first one's answer again",
+            ),
+        ] = None,
     ) -> AsyncIterator[Visit]:
         """Hold a place until the answer is out or the deadline is over, whatever it then waits for.
 
@@ -150,11 +183,15 @@ def visit_in(lane: LaneName) -> Callable[..., AsyncIterator[Visit]]:
         limit_s = services.settings.timeout_s
         limit_s = limit_s if timeout_ms is None else min(limit_s, timeout_ms / 1000.0)
         with services.engine.visit(lane) as ticket:
+            trace = request.state.trace
+            guest = Visit(request, services, trace, limit_s, ticket, idempotency_key)
             try:
                 async with asyncio.timeout(limit_s):
-                    yield Visit(request, services, request.state.trace, limit_s, ticket)
+                    yield guest
             except TimeoutError as error:
                 raise DeadlineExceeded(f"not done within {limit_s:g} s") from error
+            finally:
+                guest.leave()
 
     return visit
 

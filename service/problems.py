@@ -27,6 +27,7 @@ from models.errors import (
 from service.admission import ServiceBusy, ServiceDraining
 from service.deps import DeadlineExceeded, KeyMissing, MediaTypeRefused, RoleTooSmall, services_of
 from service.loading import StillLoading
+from service.replays import IdempotencyInProgress, IdempotencyMismatch
 from service.schemas import ProblemOut
 from service.uploads import ImageMissing
 
@@ -40,6 +41,8 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     PictureTooLarge: (413, "too_large"),
     ImageMissing: (415, "unsupported_media_type"),
     PictureFormatUnknown: (415, "unsupported_media_type"),
+    IdempotencyInProgress: (409, "idempotency_in_progress"),
+    IdempotencyMismatch: (422, "idempotency_mismatch"),
     ParameterInvalid: (422, "invalid_parameter"),
     PictureUnreadable: (422, "unreadable_image"),
     PictureTooSmall: (422, "image_too_small"),
@@ -62,6 +65,8 @@ TITLES = {
     "request_timeout": "The request did not come in time",
     "too_large": "The upload is too large",
     "unsupported_media_type": "No image of an accepted format",
+    "idempotency_in_progress": "The same request is being worked on",
+    "idempotency_mismatch": "The Idempotency-Key belongs to another request",
     "invalid_parameter": "A parameter is invalid",
     "unreadable_image": "The image cannot be read",
     "image_too_small": "The image is too small",

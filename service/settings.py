@@ -152,6 +152,12 @@ class Settings(Doors):
     retry_after_s: int = Field(
         default=1, ge=1, le=3600, description="least Retry-After of 429 and 503 answers, seconds"
     )
+    idempotency_s: int = Field(
+        default=86_400, ge=1, description="how long an answer is kept under its Idempotency-Key"
+    )
+    idempotency_bytes: int = Field(
+        default=67_108_864, ge=0, description="most bytes of such answers; the oldest go first"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe log line that is written"
     )

@@ -24,6 +24,7 @@ LOG = logging.getLogger("service")
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 CLIP_CHARS = 8000
 """Longest text of one field of a log line."""
+TOLD = ("product", "version", "verdict", "code", "replayed")
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -39,6 +40,7 @@ class Trace:
     verdict: str | None = None
     code: str | None = None
     status: int = 0
+    replayed: bool = False
     timings_ms: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -145,7 +147,7 @@ class Telemetry:
         self.request_seconds.labels(route, product).observe(trace.total_ms() / 1000.0)
         for stage, ms in trace.measured():
             self.stage_seconds.labels(route, stage, product).observe(ms / 1000.0)
-        told = {name: getattr(trace, name) for name in ("product", "version", "verdict", "code")}
+        told = {name: getattr(trace, name) for name in TOLD}
         line = {"id": trace.id, "route": route, "status": trace.status, **trace.references, **told}
         LOG.info("request", extra={"fields": line | {"timings_ms": trace.report_ms()}})
 

@@ -115,8 +115,12 @@ async def detect_defects(
     bundle = visit.pick(query)
     detector = asked_detector(bundle, query, visit.services.settings.max_crop_pixels)
     upload = await visit.upload(bundle, "image")
-    answer = await visit.run(partial(find_defects, visit, upload, bundle, detector, query))
-    return Response(answer, media_type="application/json")
+
+    async def answer() -> Response:
+        body = await visit.run(partial(find_defects, visit, upload, bundle, detector, query))
+        return Response(body, media_type="application/json")
+
+    return await visit.once(upload, answer)
 
 
 def asked_detector(bundle: Bundle, query: DetectionQuery, max_crop_pixels: int) -> Detector:

@@ -106,10 +106,14 @@ async def synthesize_defects(
     bundle = visit.pick(query)
     seed = secrets.randbelow(MAX_SEED) if query.seed is None else query.seed
     order = Order(visit, bundle, await visit.upload(bundle, "image", "mask"), query, seed)
-    if accepted == "application/json":
-        return Response(await visit.run(order.as_json), media_type=accepted)
-    archive = await visit.run(order.as_archive)
-    return StreamingResponse(stream(archive, visit), media_type=accepted)
+
+    async def answer() -> Response:
+        if accepted == "application/json":
+            return Response(await visit.run(order.as_json), media_type=accepted)
+        archive = await visit.run(order.as_archive)
+        return StreamingResponse(stream(archive, visit), media_type=accepted)
+
+    return await visit.once(order.upload, answer)
 
 
 @dataclass(frozen=True)
