@@ -42,6 +42,7 @@ SHIPPED = Path(__file__).parent / "bundles"
 class Bundle:
     """A verified bundle, ready to run.
 
+    digest: sha256 of its manifest, which holds its graphs': the bundle's identity.
     open_batches: the names of the graphs that take any number of rows, so that calls may share a
     run.
     """
@@ -50,6 +51,7 @@ class Bundle:
     detector: Detector
     synthesizer: Synthesizer
     folder: Path
+    digest: str
     providers: tuple[str, ...]
     open_batches: frozenset[str]
 
@@ -114,6 +116,7 @@ def open_bundle(folder: Path, device: Device | None = None) -> Bundle:
             manifest.limits,
         ),
         folder=folder,
+        digest=digest_of(folder / MANIFEST),
         providers=tuple(locator.providers),
         open_batches=frozenset(
             Path(file).stem for file, graph in graphs.items() if graph.has_open_batch

@@ -16,8 +16,9 @@ from service.engine import Engine
 from service.library import open_library
 from service.loading import Loading
 from service.problems import install_problem_handlers, problem_responses
+from service.recording import Recording
 from service.replays import Replays
-from service.routes import detection, health, models, synthesis
+from service.routes import detection, health, inspections, models, synthesis
 from service.settings import Settings
 from service.telemetry import Telemetry, TraceMiddleware
 
@@ -36,16 +37,19 @@ def create_app(settings: Settings, *, answers_while_loading: bool = False) -> Fa
     telemetry = Telemetry()
     engine = Engine(settings, telemetry)
 
-    replays = Replays(keep_s=settings.idempotency_s, max_bytes=settings.idempotency_bytes)
-
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        recording = Recording(settings, telemetry)
+        replays = Replays(
+            recording, keep_s=settings.idempotency_s, max_bytes=settings.idempotency_bytes
+        )
         loading = Loading(lambda: open_library(settings, telemetry, engine.serve))
-        app.state.services = Services(settings, loading, engine, telemetry, replays)
+        app.state.services = Services(settings, loading, engine, telemetry, recording, replays)
         if not answers_while_loading:
             await loading.wait()
         yield
         engine.close()
+        await asyncio.to_thread(recording.close)
 
     app = FastAPIOffline(  # its /docs loads nothing from another network
         title="Flawsmith",
@@ -73,6 +77,9 @@ def create_app(settings: Settings, *, answers_while_loading: bool = False) -> Fa
         app.include_router(work, dependencies=guarded, responses=answers)
     app.include_router(
         models.router, dependencies=guarded, responses=problem_responses(401, 403, 404, 503)
+    )
+    app.include_router(
+        inspections.router, dependencies=guarded, responses=problem_responses(401, 404, 422, 503)
     )
     app.include_router(health.router, responses=problem_responses(503))
     return app

@@ -18,6 +18,7 @@ from service.engine import Engine
 from service.keys import Role, roles_of
 from service.library import Library
 from service.loading import Loading
+from service.recording import Recording
 from service.replays import Claim, Replays, claim_of, replayed
 from service.schemas import KnownParametersOnly
 from service.settings import Settings
@@ -53,6 +54,7 @@ class Services:
     loading: Loading
     engine: Engine
     telemetry: Telemetry
+    recording: Recording
     replays: Replays
 
     @property

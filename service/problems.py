@@ -27,6 +27,8 @@ from models.errors import (
 from service.admission import ServiceBusy, ServiceDraining
 from service.deps import DeadlineExceeded, KeyMissing, MediaTypeRefused, RoleTooSmall, services_of
 from service.loading import StillLoading
+from service.outboxes import Away
+from service.recording import InspectionMissing, RecordsOff
 from service.replays import IdempotencyInProgress, IdempotencyMismatch
 from service.schemas import ProblemOut
 from service.uploads import ImageMissing
@@ -37,6 +39,8 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     KeyMissing: (401, "unauthorized"),
     RoleTooSmall: (403, "forbidden"),
     BundleMissing: (404, "unknown_product"),
+    InspectionMissing: (404, "not_found"),
+    RecordsOff: (404, "not_found"),
     MediaTypeRefused: (406, "not_acceptable"),
     PictureTooLarge: (413, "too_large"),
     ImageMissing: (415, "unsupported_media_type"),
@@ -49,6 +53,7 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     MaskMismatch: (422, "mask_mismatch"),
     ServiceBusy: (429, "busy"),
     ClientDisconnect: (499, "client_gone"),
+    Away: (503, "records_unavailable"),
     DeviceLost: (503, "not_ready"),
     StillLoading: (503, "not_ready"),
     ServiceDraining: (503, "draining"),
@@ -74,6 +79,7 @@ TITLES = {
     "head_too_large": "The head of the request is too large",
     "busy": "The service is busy",
     "client_gone": "The client went away",
+    "records_unavailable": "The database is away; the service works on without it",
     "not_ready": "The service is not ready",
     "draining": "The service is stopping",
     "deadline_exceeded": "The deadline is over",

@@ -5,12 +5,14 @@ Only a whole answer is kept. A refused or failed request did nothing: its key is
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from fastapi import Request, Response
 from starlette.responses import StreamingResponse
@@ -54,12 +56,28 @@ def claim_of(request: Request, key: str, upload: Upload) -> Claim:
     return Claim(_digest(caller, key), _digest(*asked, headers.get("accept"), *pictures))
 
 
+class Shelf(Protocol):
+    """Where answers survive a restart. It never fails: what is away has and keeps nothing."""
+
+    def keep(self, answer: Kept) -> None:
+        """Put it there some time."""
+
+    def find(self, key: str) -> Kept | None:
+        """The answer under a key, however old. Blocking."""
+
+
 class Replays:
     """The kept answers of one application. Its methods are for the event loop's thread."""
 
     def __init__(
-        self, *, keep_s: float, max_bytes: int, clock_s: Callable[[], float] = time.time
+        self,
+        shelf: Shelf,
+        *,
+        keep_s: float,
+        max_bytes: int,
+        clock_s: Callable[[], float] = time.time,
     ) -> None:
+        self._shelf = shelf
         self._keep_s = keep_s
         self._max_bytes = max_bytes
         self._clock_s = clock_s
@@ -80,6 +98,15 @@ class Replays:
             _require_same(self._running[claim.key], claim)
             raise IdempotencyInProgress("the first request with this key is not answered yet")
         self._running[claim.key] = claim.request
+        try:
+            kept = await asyncio.to_thread(self._shelf.find, claim.key)
+            if kept is not None and kept.until_s > self._clock_s():
+                _require_same(kept.claim.request, claim)
+                self.release(claim)
+                return kept
+        except BaseException:
+            self.release(claim)
+            raise
         return None
 
     def release(self, claim: Claim) -> None:
@@ -116,7 +143,9 @@ class Replays:
             return
         if claim.key in self._kept:
             self._forget(claim.key)
-        self._kept[claim.key] = Kept(claim, media_type, body, self._clock_s() + self._keep_s)
+        kept = Kept(claim, media_type, body, self._clock_s() + self._keep_s)
+        self._shelf.keep(kept)
+        self._kept[claim.key] = kept
         self._bytes += len(body)
         while self._bytes > self._max_bytes:
             self._forget(next(iter(self._kept)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from models.bundle import SHIPPED
@@ -151,6 +151,15 @@ class Settings(Doors):
     )
     retry_after_s: int = Field(
         default=1, ge=1, le=3600, description="least Retry-After of 429 and 503 answers, seconds"
+    )
+    database: SecretStr | None = Field(
+        default=None, description="where inspections are recorded: sqlite:///FILE or postgresql://…"
+    )
+    retention_days: float | None = Field(
+        default=None, gt=0.0, le=36_500.0, description="age of the oldest record; default: any"
+    )
+    outbox_bytes: int = Field(
+        default=67_108_864, ge=0, description="most bytes that wait for a place which is away"
     )
     idempotency_s: int = Field(
         default=86_400, ge=1, description="how long an answer is kept under its Idempotency-Key"

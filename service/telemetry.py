@@ -140,6 +140,22 @@ class Telemetry:
             registry=registry,
         )
 
+        self.waiting = Gauge(
+            "flawsmith_outbox_waiting", "Not yet delivered", ["place"], registry=registry
+        )
+        self.away = Gauge(
+            "flawsmith_outbox_away", "1 while the place is away", ["place"], registry=registry
+        )
+        self.delivered = Counter(
+            "flawsmith_outbox_delivered", "Delivered to the place", ["place"], registry=registry
+        )
+        self.dropped = Counter(
+            "flawsmith_outbox_dropped",
+            "Never delivered, and why: full, refused, stopped",
+            ["place", "reason"],
+            registry=registry,
+        )
+
     def finish(self, trace: Trace, route: str) -> None:
         """Count an answered request and write its log line."""
         product = trace.product or ""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.places import Postgres
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +33,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     has_gpu = any(Path("/dev").glob("nvidia[0-9]*"))
     if item.get_closest_marker("gpu") and not has_gpu:
         pytest.skip("no NVIDIA device under /dev")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A Postgres cluster of its own."""
+    cluster = Postgres()
+    yield cluster
+    cluster.close()

@@ -21,6 +21,7 @@ from models.steps.fields import ConfidenceField
 from models.steps.pictures import Picture, encode_jpeg, encode_png
 from models.surroundings import Crop
 from service.deps import DetectionVisit, Visit, single_parameters
+from service.inspections import InspectionOut, inspection_of
 from service.schemas import (
     AuditOut,
     CropOut,
@@ -117,7 +118,9 @@ async def detect_defects(
     upload = await visit.upload(bundle, "image")
 
     async def answer() -> Response:
-        body = await visit.run(partial(find_defects, visit, upload, bundle, detector, query))
+        found = partial(find_defects, visit, upload, bundle, detector, query)
+        body, inspection = await visit.run(found)
+        visit.services.recording.note(inspection)
         return Response(body, media_type="application/json")
 
     return await visit.once(upload, answer)
@@ -161,8 +164,8 @@ def is_audited(asked: bool | None, share: float, draw: Callable[[], float] = ran
 
 def find_defects(
     visit: Visit, upload: Upload, bundle: Bundle, detector: Detector, query: DetectionQuery
-) -> bytes:
-    """The whole answer as JSON. Blocking: for a worker's thread."""
+) -> tuple[bytes, InspectionOut | None]:
+    """The whole answer as JSON, and what is recorded of it. Blocking: for a worker's thread."""
     trace, manifest = visit.trace, bundle.manifest
     scale = detector.mm_per_px
     with trace.measure("decode"):
@@ -195,7 +198,9 @@ def find_defects(
         audit=AuditOut.of(audited, scale) if audited else None,
         timings_ms=trace.report_ms("queue", "decode", "locate", "segment", "outline"),
     )
-    return answer.model_dump_json().encode()
+    is_recorded = visit.services.recording.is_on
+    inspection = inspection_of(answer, upload.image, bundle, query) if is_recorded else None
+    return answer.model_dump_json().encode(), inspection
 
 
 def audit_picture(

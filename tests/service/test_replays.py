@@ -11,6 +11,7 @@ from service.replays import (
     Claim,
     IdempotencyInProgress,
     IdempotencyMismatch,
+    Kept,
     Replays,
     claim_of,
 )
@@ -20,9 +21,24 @@ PNG = {"Content-Type": "image/png"}
 CLAIM = Claim("key", "request")
 
 
-def replays_of(max_bytes: int = 100, clock: SimpleNamespace | None = None) -> Replays:
+class Shelf(dict[str, Kept]):
+    """Keeps what a database would."""
+
+    def keep(self, answer: Kept) -> None:
+        self[answer.claim.key] = answer
+
+    def find(self, key: str) -> Kept | None:
+        return self.get(key)
+
+
+def replays_of(max_bytes: int = 100, clock: SimpleNamespace | None = None, shelf=None) -> Replays:
     now = clock or SimpleNamespace(s=0.0)
-    return Replays(keep_s=60, max_bytes=max_bytes, clock_s=lambda: now.s)
+    return Replays(
+        shelf if shelf is not None else Shelf(),
+        keep_s=60,
+        max_bytes=max_bytes,
+        clock_s=lambda: now.s,
+    )
 
 
 def claimed(replays: Replays, claim: Claim = CLAIM):
@@ -90,11 +106,27 @@ def test_an_answer_is_forgotten_after_its_time():
     assert claimed(replays) is None
 
 
+def test_an_answer_survives_a_restart_on_the_shelf():
+    shelf, clock = Shelf(), SimpleNamespace(s=0.0)
+    kept(replays_of(shelf=shelf), CLAIM, b"body")
+    restarted = replays_of(shelf=shelf, clock=clock)
+
+    found = claimed(restarted)
+    with pytest.raises(IdempotencyMismatch):
+        claimed(restarted, Claim("key", "other"))
+    clock.s = 60.0
+
+    assert found.body == b"body"
+    assert claimed(restarted) is None
+
+
 def test_the_oldest_answers_make_room():
-    replays = replays_of(max_bytes=10)
+    shelf = Shelf()
+    replays = replays_of(max_bytes=10, shelf=shelf)
 
     for key in "abc":
         kept(replays, Claim(key, "request"), b"12345")
+    shelf.clear()
 
     assert claimed(replays, Claim("a", "request")) is None
     assert claimed(replays, Claim("c", "request")).body == b"12345"
