@@ -20,9 +20,11 @@ from service.replays import Kept
 from service.retention import Retention
 from service.settings import Settings
 from service.telemetry import Telemetry
+from service.webhook import Webhook
 
 if TYPE_CHECKING:
     from service.database import Database
+    from service.mqtt import Broker
 
 BATCH = 100
 PATIENCE_S = 5.0
@@ -52,8 +54,13 @@ class Recording:
         self._answers: Outbox[Kept] | None = None
         self._database: Database | None = None
         self._retention: Retention | None = None
+        self._broker: Broker | None = None
         if settings.database is not None:
             self._record(settings.database.get_secret_value())
+        if settings.webhook_url is not None:
+            self._call(settings.webhook_url.get_secret_value())
+        if settings.mqtt_url is not None:
+            self._publish(settings.mqtt_url.get_secret_value())
 
     @property
     def is_on(self) -> bool:
@@ -93,6 +100,8 @@ class Recording:
         close([*self._inspections, *([self._answers] if self._answers else [])], PATIENCE_S)
         if self._database is not None:
             self._database.close()
+        if self._broker is not None:
+            self._broker.close()
 
     def _record(self, url: str) -> None:
         with extra_of("SERVICE_DATABASE", "records"):
@@ -106,6 +115,17 @@ class Recording:
             max_bytes=self._settings.idempotency_bytes,
         )
         self._retention = Retention(database, self._settings)
+
+    def _call(self, url: str) -> None:
+        secret = self._settings.webhook_secret
+        webhook = Webhook(url, secret.get_secret_value() if secret else None)
+        self._add("webhook", webhook.deliver)
+
+    def _publish(self, url: str) -> None:
+        with extra_of("SERVICE_MQTT_URL", "mqtt"):
+            from service.mqtt import Broker
+        self._broker = Broker(url, self._settings.mqtt_topic)
+        self._add("mqtt", self._broker.deliver, BATCH)
 
     def _add(
         self, place: str, deliver: Callable[[list[InspectionOut]], None], batch: int = 1

@@ -161,6 +161,18 @@ class Settings(Doors):
     outbox_bytes: int = Field(
         default=67_108_864, ge=0, description="most bytes that wait for a place which is away"
     )
+    webhook_url: SecretStr | None = Field(
+        default=None, description="where inspections are posted: http(s)://HOST/PATH"
+    )
+    webhook_secret: SecretStr | None = Field(
+        default=None, description="what those are signed with: whsec_ and base64"
+    )
+    mqtt_url: SecretStr | None = Field(
+        default=None, description="where inspections are published: mqtt(s)://USER:PASSWORD@HOST"
+    )
+    mqtt_topic: str = Field(
+        default="flawsmith/{product}/inspections", description="the topic of those"
+    )
     idempotency_s: int = Field(
         default=86_400, ge=1, description="how long an answer is kept under its Idempotency-Key"
     )

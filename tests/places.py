@@ -1,4 +1,4 @@
-"""Where records go: a real Postgres, and what is sent there."""
+"""Where records go: a real Postgres, a real broker, a web server, and what is sent there."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion
 
 from service.inspections import InspectedImageOut, InspectionOut
 from service.telemetry import new_id
@@ -100,3 +107,101 @@ class Postgres:
             stderr=subprocess.DEVNULL,
             timeout=120,
         )
+
+
+class Mosquitto:
+    """A broker of its own on a free port, with one user; it remembers who listens."""
+
+    def __init__(self, folder: Path) -> None:
+        # Debian keeps the server where only root's path leads
+        program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
+        if program is None:
+            pytest.skip("no MQTT broker: Debian's package is mosquitto")
+        self.program = program
+        self.port = free_port()
+        self.settings = folder / "mosquitto.conf"
+        passwords = folder / "passwords"
+        passwords.touch(mode=0o600)
+        subprocess.run(["mosquitto_passwd", "-b", passwords, "line", "secret"], check=True)
+        self.settings.write_text(
+            f"listener {self.port} 127.0.0.1\nallow_anonymous false\npassword_file {passwords}\n"
+            f"persistence true\npersistence_location {folder}/\nautosave_interval 1\n"
+            "autosave_on_changes true\n" + ("user root\n" if os.geteuid() == 0 else "")
+        )
+        self.url = f"mqtt://line:secret@127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        command = [self.program, "-c", str(self.settings)]
+        quiet = subprocess.DEVNULL
+        self.process = subprocess.Popen(command, stdout=quiet, stderr=quiet)
+        wait_for(self.is_listening)
+
+    def is_listening(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+class Subscriber:
+    """Somebody who listens to every topic, and whose messages wait while nobody listens."""
+
+    def __init__(self, broker: Mosquitto) -> None:
+        self.got: list[MQTTMessage] = []
+        self.is_subscribed = threading.Event()
+        self.client = Client(CallbackAPIVersion.VERSION2, client_id="tester", clean_session=False)
+        self.client.username_pw_set("line", "secret")
+        self.client.reconnect_delay_set(min_delay=1, max_delay=1)
+        self.client.on_connect = lambda *_: self.client.subscribe("#", qos=1)
+        self.client.on_subscribe = lambda *_: self.is_subscribed.set()
+        self.client.on_message = lambda *told: self.got.append(told[2])
+        self.client.connect("127.0.0.1", broker.port)
+        self.client.loop_start()
+        assert self.is_subscribed.wait(20)
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+class Receiver:
+    """A web server that takes webhooks, answering with one status after the other, then 204."""
+
+    def __init__(self, *statuses: int) -> None:
+        self.statuses = list(statuses)
+        self.got: list[tuple[Message, bytes]] = []
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/hook?token=confidential"
+        self.start()
+
+    def start(self) -> None:
+        receiver = self
+
+        class Hook(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.got.append((self.headers, body))
+                self.send_response(receiver.statuses.pop(0) if receiver.statuses else 204)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), Hook)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline_s = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline_s, "it never came true"
+        time.sleep(0.02)

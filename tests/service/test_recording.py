@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import logging
 import re
 import time
 
@@ -8,7 +10,7 @@ import pytest
 from service.recording import ExtraMissing, Recording, RecordsOff, extra_of
 from service.settings import Settings
 from service.telemetry import Telemetry
-from tests.places import Postgres, inspection
+from tests.places import Postgres, Receiver, inspection, wait_for
 
 PNG = {"Content-Type": "image/png"}
 
@@ -26,13 +28,6 @@ def recorded(client, count: int = 1) -> list[dict]:
             return answer.json()["inspections"]
         time.sleep(0.05)
     raise AssertionError(f"no {count} records: {answer.text}")
-
-
-def wait_for(condition) -> None:
-    deadline_s = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)
 
 
 def value_of(client, metric: str) -> float:
@@ -150,3 +145,52 @@ def test_a_postgres_that_goes_away_and_returns_costs_no_answer_and_no_row(
     rows = recorded(client, 4)
     assert {row["request_id"] for row in rows} == {answer.json()["id"] for answer in answers}
     assert value_of(client, 'flawsmith_outbox_away{place="database"}') == 0
+
+
+def test_an_answer_becomes_a_signed_message(serve, red_square_png):
+    receiver = Receiver()
+    client = serve(webhook_url=receiver.url, webhook_secret="whsec_" + "c2VjcmV0" * 4)
+
+    answer = detect(client, red_square_png, "?part_id=A-17").json()
+    wait_for(lambda: bool(receiver.got))
+    receiver.stop()
+
+    ((_, body),) = receiver.got
+    data = json.loads(body)["data"]
+    assert (data["part_id"], data["request_id"]) == ("A-17", answer["id"])
+    assert data["defects"] == answer["defects"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"webhook_url": "http://h/x"}, "SERVICE_WEBHOOK_SECRET"),
+        ({"webhook_url": "ftp://h", "webhook_secret": "x"}, "SERVICE_WEBHOOK_URL"),
+        ({"mqtt_url": "http://h"}, "SERVICE_MQTT_URL"),
+        ({"mqtt_url": "mqtt://h", "mqtt_topic": "a/{part_id}"}, "SERVICE_MQTT_TOPIC"),
+        ({"database": "oracle://h"}, "SERVICE_DATABASE"),
+    ],
+)
+def test_a_place_that_cannot_be_one_stops_the_start_by_its_settings_name(settings, named):
+    with pytest.raises(ValueError, match=named):
+        Recording(Settings(**settings), Telemetry())
+
+
+def test_no_secret_is_told_in_logs_or_answers(serve, red_square_png, caplog):
+    client = serve(
+        webhook_url="http://127.0.0.1:9/?token=confidential",
+        webhook_secret="whsec_" + "c2VjcmV0" * 4,
+        mqtt_url="mqtt://line:confidential@127.0.0.1:9",
+        database="postgresql://line:confidential@127.0.0.1:9/x",
+    )
+
+    with caplog.at_level(logging.DEBUG):
+        answers = [detect(client, red_square_png), client.get("/inspections")]
+        for place in ("webhook", "mqtt", "database"):
+            away = f'flawsmith_outbox_away{{place="{place}"}}'
+            wait_for(lambda away=away: value_of(client, away) == 1)
+
+    told = " ".join([caplog.text, *(answer.text for answer in answers)])
+    assert "is away" in told
+    assert "confidential" not in told
+    assert "c2VjcmV0" not in told
