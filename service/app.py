@@ -21,6 +21,7 @@ from service.replays import Replays
 from service.routes import detection, health, inspections, models, synthesis
 from service.settings import Settings
 from service.telemetry import Telemetry, TraceMiddleware
+from service.tracing import open_tracing
 
 ASKED_ACROSS = ("Authorization", "X-API-Key", "X-Request-Id", "X-Request-Timeout-Ms")
 """Headers that a page of another origin may send, where one is allowed, beside the plain ones."""
@@ -34,7 +35,8 @@ def create_app(settings: Settings, *, answers_while_loading: bool = False) -> Fa
 
     Errors: at its start, BundleError, which names the bundle.
     """
-    telemetry = Telemetry()
+    tracing = open_tracing()
+    telemetry = Telemetry(tracing)
     engine = Engine(settings, telemetry)
 
     @asynccontextmanager
@@ -50,6 +52,7 @@ def create_app(settings: Settings, *, answers_while_loading: bool = False) -> Fa
         yield
         engine.close()
         await asyncio.to_thread(recording.close)
+        await asyncio.to_thread(tracing.close)
 
     app = FastAPIOffline(  # its /docs loads nothing from another network
         title="Flawsmith",
@@ -57,6 +60,7 @@ def create_app(settings: Settings, *, answers_while_loading: bool = False) -> Fa
         version=installed_version(),
         lifespan=lifespan,
         redirect_slashes=False,
+        telemetry=tracing.config(),
     )
     app.state.engine = engine
     install_problem_handlers(app)

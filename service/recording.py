@@ -9,11 +9,11 @@ No place can slow or break an answer, or another place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from models.errors import FlawsmithError
+from service.extras import extra_of
 from service.inspections import InspectionOut
 from service.outboxes import Away, Outbox, close
 from service.replays import Kept
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 BATCH = 100
 PATIENCE_S = 5.0
 """Time for what still waits when the service stops."""
-
-
-class ExtraMissing(FlawsmithError):
-    """A setting asks for what is not installed."""
 
 
 class RecordsOff(FlawsmithError):
@@ -133,13 +129,3 @@ class Recording:
         room = self._settings.outbox_bytes
         outbox = Outbox(place, deliver, self._telemetry, max_bytes=room, batch=batch)
         self._inspections.append(outbox)
-
-
-@contextmanager
-def extra_of(setting: str, extra: str) -> Iterator[None]:
-    """Import inside what a setting needs. Errors: ExtraMissing, which says how to get it."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        how = f"pip install 'flawsmith[{extra}]'"
-        raise ExtraMissing(f"{setting} needs {error.name}: {how}") from error

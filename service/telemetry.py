@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.gpu_memory import GpuMemory
 from service.graph_metrics import GraphMetrics
+from service.tracing import Stage, Tracing
 
 LOG = logging.getLogger("service")
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -42,6 +43,7 @@ class Trace:
     status: int = 0
     replayed: bool = False
     timings_ms: dict[str, float] = field(default_factory=dict)
+    stages: list[Stage] = field(default_factory=list)
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
@@ -53,7 +55,11 @@ class Trace:
             self.add({stage: (time.perf_counter() - start_s) * 1000.0})
 
     def add(self, timings_ms: Mapping[str, float]) -> None:
-        """Add times that somebody else measured."""
+        """Add times that somebody else measured, one stage after the other until now."""
+        end_s = time.perf_counter()
+        for stage, ms in reversed(list(timings_ms.items())):
+            self.stages.append(Stage(stage, end_s - ms / 1000.0, end_s))
+            end_s -= ms / 1000.0
         for stage, ms in timings_ms.items():
             self.timings_ms[stage] = self.timings_ms.get(stage, 0.0) + ms
 
@@ -74,7 +80,8 @@ class Trace:
 class Telemetry:
     """The metrics of one application, in a registry of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, tracing: Tracing | None = None) -> None:
+        self.tracing = tracing or Tracing()
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         registry.register(GpuMemory())
@@ -165,7 +172,13 @@ class Telemetry:
             self.stage_seconds.labels(route, stage, product).observe(ms / 1000.0)
         told = {name: getattr(trace, name) for name in TOLD}
         line = {"id": trace.id, "route": route, "status": trace.status, **trace.references, **told}
+        line |= self.tracing.ids()
         LOG.info("request", extra={"fields": line | {"timings_ms": trace.report_ms()}})
+
+    def trace(self, trace: Trace) -> None:
+        """Put what is known of a request into its span, before its answer's end closes that."""
+        told = {name: getattr(trace, name) for name in TOLD}
+        self.tracing.tell(list(trace.stages), {"id": trace.id, **trace.references, **told})
 
 
 class TraceMiddleware:
@@ -187,6 +200,8 @@ class TraceMiddleware:
             if message["type"] == "http.response.start":
                 trace.status = message["status"]
                 MutableHeaders(scope=message)["X-Request-Id"] = trace.id
+            elif not message.get("more_body"):
+                self.telemetry.trace(trace)
             await send(message)
 
         try:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from service.recording import ExtraMissing, Recording, RecordsOff, extra_of
+from service.recording import Recording, RecordsOff
 from service.settings import Settings
 from service.telemetry import Telemetry
 from tests.places import Postgres, Receiver, inspection, wait_for
@@ -50,14 +50,6 @@ def test_without_places_nothing_is_recorded():
     with pytest.raises(RecordsOff):
         recording.log()
     recording.close()
-
-
-def test_a_missing_extra_is_named_with_its_setting():
-    with (
-        pytest.raises(ExtraMissing, match=r"SERVICE_X needs no_such_module: .*flawsmith\[x\]"),
-        extra_of("SERVICE_X", "x"),
-    ):
-        import no_such_module  # noqa: F401
 
 
 def test_an_answer_becomes_a_row(serve, sqlite, red_square_png):

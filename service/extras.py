@@ -1,0 +1,22 @@
+"""Settings that need more than is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from models.errors import FlawsmithError
+
+
+class ExtraMissing(FlawsmithError):
+    """A setting asks for what is not installed."""
+
+
+@contextmanager
+def extra_of(setting: str, extra: str) -> Iterator[None]:
+    """Import inside what a setting needs. Errors: ExtraMissing, which says how to get it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        how = f"pip install 'flawsmith[{extra}]'"
+        raise ExtraMissing(f"{setting} needs {error.name}: {how}") from error
