@@ -19,10 +19,10 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 RUN python -m venv /venv
 
 FROM environment AS environment-gpu
-RUN /venv/bin/pip install --constraint constraints.txt ".[gpu]"
+RUN /venv/bin/pip install --constraint constraints.txt ".[gpu,mqtt,records,telemetry]"
 
 FROM environment AS environment-cpu
-RUN /venv/bin/pip install --constraint constraints.txt ".[service]"
+RUN /venv/bin/pip install --constraint constraints.txt ".[service,mqtt,records,telemetry]"
 
 # ── what runs: the root file system may be read-only; uploads stay in memory, /tmp is a mere home ──
 FROM ${PYTHON_IMAGE} AS runtime

@@ -23,7 +23,14 @@ from service.settings import Settings
 from service.telemetry import Telemetry, TraceMiddleware
 from service.tracing import open_tracing
 
-ASKED_ACROSS = ("Authorization", "X-API-Key", "X-Request-Id", "X-Request-Timeout-Ms")
+ASKED_ACROSS = (
+    "Authorization",
+    "Idempotency-Key",
+    "X-API-Key",
+    "X-Request-Id",
+    "X-Request-Timeout-Ms",
+    "traceparent",
+)
 """Headers that a page of another origin may send, where one is allowed, beside the plain ones."""
 
 
@@ -71,7 +78,7 @@ def create_app(settings: Settings, *, answers_while_loading: bool = False) -> Fa
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=ASKED_ACROSS,
-            expose_headers=["X-Request-Id", "Retry-After"],
+            expose_headers=["Idempotent-Replayed", "Retry-After", "X-Request-Id"],
         )
     app.add_middleware(SecurityHeaders)
     app.add_middleware(TraceMiddleware, telemetry=telemetry)
@@ -83,7 +90,9 @@ def create_app(settings: Settings, *, answers_while_loading: bool = False) -> Fa
         models.router, dependencies=guarded, responses=problem_responses(401, 403, 404, 503)
     )
     app.include_router(
-        inspections.router, dependencies=guarded, responses=problem_responses(401, 404, 422, 503)
+        inspections.router,
+        dependencies=guarded,
+        responses=problem_responses(401, 403, 404, 422, 503),
     )
     app.include_router(health.router, responses=problem_responses(503))
     return app

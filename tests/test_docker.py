@@ -84,7 +84,27 @@ def test_every_container_is_locked_down(composition):
         assert service["tmpfs"] == ["/tmp"]
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
-        assert "10001:10001" in service["user"]
+        assert "build" not in service or "10001:10001" in service["user"]
+
+
+def test_the_monitoring_profile_brings_the_dashboard_to_grafana(composition):
+    prometheus, grafana = profiled(composition, "monitoring")
+
+    mounted = [volume.partition(":")[0] for s in (prometheus, grafana) for volume in s["volumes"]]
+    files = [ROOT / file for file in mounted if file.startswith("./")]
+    scraped = yaml.safe_load((ROOT / "docker/prometheus.yml").read_text())["scrape_configs"]
+    targets = {target for s in scraped[0]["static_configs"] for target in s["targets"]}
+    source = yaml.safe_load((ROOT / "docker/grafana/datasource.yml").read_text())["datasources"][0]
+
+    assert len(files) == 4
+    assert all(file.is_file() for file in files)
+    assert {target.partition(":")[0] for target in targets} <= set(composition["services"])
+    assert source["uid"] == "prometheus"
+    assert {panel["datasource"]["uid"] for panel in dashboard()["panels"]} == {"prometheus"}
+
+
+def dashboard() -> dict[str, Any]:
+    return json.loads((ROOT / "docker/grafana/flawsmith.json").read_text())
 
 
 def test_no_port_is_open_to_the_network_unasked(composition):
@@ -117,13 +137,14 @@ def test_the_image_alone_starts_with_keys_only(monkeypatch):
 def test_an_image_is_tagged_with_the_projects_version(composition):
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
-    tags = {s["image"].partition(":")[2] for s in composition["services"].values()}
+    ours = [s for s in composition["services"].values() if "build" in s]
+    tags = {s["image"].partition(":")[2] for s in ours}
 
     assert tags == {version, f"{version}-gpu"}
 
 
 def test_every_build_names_a_file_and_a_stage_that_exist(composition):
-    for service in composition["services"].values():
+    for service in (s for s in composition["services"].values() if "build" in s):
         steps = (ROOT / service["build"]["dockerfile"]).read_text()
         stages = re.findall(r"^FROM \S+ AS (\S+)$", steps, re.MULTILINE)
         assert service["build"].get("target", stages[-1]) in stages
@@ -131,7 +152,8 @@ def test_every_build_names_a_file_and_a_stage_that_exist(composition):
 
 def test_every_service_variable_is_a_setting(composition):
     known = {f"{Settings.model_config['env_prefix']}{f}".upper() for f in Settings.model_fields}
-    composed = [v for s in composition["services"].values() for v in s.get("environment", {})]
+    ours = [s for s in composition["services"].values() if "build" in s]
+    composed = [v for s in ours for v in s.get("environment", {})]
     built = re.findall(r"\bSERVICE_[A-Z_]+\b", dockerfile("service.Dockerfile"))
 
     assert {"SERVICE_HOST", "SERVICE_PORT"} <= {*composed} & {*built}
@@ -166,14 +188,14 @@ def test_the_service_image_asks_itself_whether_it_is_ready():
 def test_the_service_image_holds_no_torch_and_the_training_image_no_web_framework():
     service, training = (dockerfile(name) for name in DOCKERFILES)
 
-    assert extras(service) == {"gpu", "service"}
+    assert extras(service) == {"gpu", "service", "mqtt", "records", "telemetry"}
     assert extras(training) == {"training"}
     assert "COPY training/" not in service
     assert "COPY service/" not in training
 
 
 def extras(steps: str) -> set[str]:
-    return set(re.findall(r'"\.\[(\w+)\]"', steps))
+    return {extra for some in re.findall(r'"\.\[([\w,]+)\]"', steps) for extra in some.split(",")}
 
 
 def test_the_torch_of_the_training_extra_is_in_no_other():

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
+import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +11,8 @@ import pytest
 from models.errors import DeviceLost
 from models.steps.pictures import encode_png
 from tests.tiny import write_tiny_bundle
+
+DASHBOARD = Path(__file__).parents[3] / "docker/grafana/flawsmith.json"
 
 
 def test_the_server_describes_itself(client):
@@ -71,3 +76,20 @@ def test_metrics_name_the_loaded_bundles(client):
 @pytest.mark.parametrize("path", ["/v2", "/v2/health/live", "/v2/health/ready", "/metrics"])
 def test_probes_and_collectors_need_no_api_key(serve, path):
     assert serve(api_keys=f"infer:{64 * '0'}").get(path).status_code == 200
+
+
+def test_every_metric_of_the_dashboard_is_one_that_the_service_has(client):
+    told = client.get("/metrics").text
+    families = re.findall(r"^# TYPE (\w+) (\w+)$", told, re.MULTILINE)
+    parts = {"histogram": ("_bucket", "_sum", "_count")}
+    known = {name + part for name, kind in families for part in parts.get(kind, ("",))}
+
+    asked = {
+        metric
+        for panel in json.loads(DASHBOARD.read_text())["panels"]
+        for target in panel["targets"]
+        for metric in re.findall(r"\b(?:flawsmith|process|python)_\w+", target["expr"])
+    }
+
+    assert len(asked) > 10
+    assert asked - known == set()
