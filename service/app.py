@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -58,8 +59,7 @@ def create_app(settings: Settings, *, answers_while_loading: bool = False) -> Fa
             await loading.wait()
         yield
         engine.close()
-        await asyncio.to_thread(recording.close)
-        await asyncio.to_thread(tracing.close)
+        await asyncio.gather(*map(asyncio.to_thread, (recording.close, tracing.close)))
 
     app = FastAPIOffline(  # its /docs loads nothing from another network
         title="Flawsmith",

@@ -27,6 +27,7 @@ POSTGRES = {
     "options": "-c statement_timeout=10000",
 }
 """A server that stops answering is away, not slow."""
+DRIVERS = ("sqlite", "postgresql", "postgresql+psycopg")
 INSERT: dict[str, Callable[[Table], Any]] = {
     "postgresql": postgresql.insert,
     "sqlite": sqlite.insert,
@@ -136,6 +137,8 @@ class Database:
             raise Away(_reason(error)) from None
 
     def _prepare(self) -> None:
+        if self._is_prepared:
+            return
         with self._preparing:
             if not self._is_prepared:
                 with self._engine.begin() as db:
@@ -147,10 +150,11 @@ def open_engine(url: str) -> Engine:
     """Errors: ValueError, which repeats nothing of the URL: it may hold a password."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ValueError("SERVICE_DATABASE is no database URL") from None
     kind = parsed.get_backend_name()
-    if kind not in INSERT or (kind == "sqlite" and parsed.database in (None, "", ":memory:")):
+    is_in_memory = kind == "sqlite" and parsed.database in (None, "", ":memory:")
+    if parsed.drivername not in DRIVERS or is_in_memory:
         raise ValueError(
             "SERVICE_DATABASE is sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
         )

@@ -20,6 +20,8 @@ from service.schemas import (
 )
 from service.telemetry import new_id
 
+REFERENCES = tuple(References.model_fields)
+
 
 class InspectedImageOut(ImageOut):
     """The picture that was sent: its size when upright, and the digest of its bytes."""
@@ -86,6 +88,3 @@ def inspection_of(
         timings_ms=answer.timings_ms,
         parameters=asked,
     )
-
-
-REFERENCES = tuple(References.model_fields)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from string import Formatter
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
+from service.addresses import address_of
 from service.inspections import InspectionOut
 from service.outboxes import Away
 
@@ -27,9 +28,8 @@ class Broker:
 
     def __init__(self, url: str, topic: str) -> None:
         """Errors: ValueError, which does not repeat the URL: it may hold a password."""
-        self._parts = urlsplit(url)
-        if self._parts.scheme not in PORTS or not self._parts.hostname:
-            raise ValueError("SERVICE_MQTT_URL is mqtt(s)://USER:PASSWORD@HOST:PORT")
+        refusal = "SERVICE_MQTT_URL is mqtt(s)://USER:PASSWORD@HOST:PORT"
+        self._parts = address_of(url, tuple(PORTS), refusal)
         unknown = {name for _, name, _, _ in Formatter().parse(topic) if name} - TOPIC_FIELDS
         if unknown or set(topic) & {"+", "#", "\0"} or not topic:
             known = " ".join(f"{{{name}}}" for name in sorted(TOPIC_FIELDS))

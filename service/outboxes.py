@@ -22,7 +22,7 @@ from service.telemetry import Telemetry
 LOG = logging.getLogger("service")
 Item = TypeVar("Item")
 FIRST_WAIT_S = 0.25
-LONGEST_WAIT_S = 30.0
+LONGEST_WAIT_S = 15.0
 
 
 class Away(FlawsmithError):

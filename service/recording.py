@@ -84,9 +84,11 @@ class Recording:
             return None
 
     def log(self) -> Database:
-        """The inspection log. Errors: RecordsOff."""
+        """The inspection log. Errors: RecordsOff; Away at once, once the writer has found it so."""
         if self._database is None:
             raise RecordsOff("SERVICE_DATABASE is not set: nothing is recorded here")
+        if self._inspections[0].is_away:
+            raise Away("the database is away")
         return self._database
 
     def close(self) -> None:

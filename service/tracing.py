@@ -7,6 +7,7 @@ answer's last byte. The stages become its children just before.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 UNTRACED = ("/metrics", "/v2/health/")
 """What probes and collectors ask for, every few seconds."""
+
+PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,11 @@ class Tracing:
             child.end(began_ns + int(stage.end_s * 1e9))
 
     def close(self) -> None:
-        """Send what still waits. Blocking."""
+        """Send what still waits, for a few seconds at most. Blocking."""
         if self._provider is not None:
-            self._provider.shutdown()
+            sending = threading.Thread(target=self._provider.shutdown, daemon=True)
+            sending.start()
+            sending.join(PATIENCE_S)
 
 
 def open_tracing() -> Tracing:

@@ -9,8 +9,8 @@ import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from urllib.parse import urlsplit
 
+from service.addresses import address_of
 from service.inspections import InspectionOut
 from service.outboxes import Away, Refused
 
@@ -26,11 +26,12 @@ class Webhook:
         self, url: str, secret: str | None, clock_s: Callable[[], float] = time.time
     ) -> None:
         """Errors: ValueError, which repeats neither of the two."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
-            raise ValueError("SERVICE_WEBHOOK_URL is http(s)://HOST/PATH, without a user")
+        refusal = "SERVICE_WEBHOOK_URL is http(s)://HOST/PATH, without a user"
+        parts = address_of(url, ("http", "https"), refusal)
+        if parts.username:
+            raise ValueError(refusal)
         self._connection = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        self._host, self._port = parts.hostname, parts.port
+        self._host, self._port = parts.hostname or "", parts.port
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._key = key_of(secret)
         self._clock_s = clock_s

@@ -127,7 +127,15 @@ def test_a_database_that_lost_its_tables_gets_them_again(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "url", ["", "records.db", "sqlite://", "sqlite:///:memory:", "mysql://u:secret@h/x"]
+    "url",
+    [
+        "",
+        "records.db",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "mysql://u:secret@h/x",
+        "postgresql://u:p@h:secret/x",
+    ],
 )
 def test_a_url_of_another_kind_is_refused_without_repeating_it(url):
     with pytest.raises(ValueError, match="SERVICE_DATABASE") as refusal:

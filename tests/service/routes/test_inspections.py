@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from service.keys import entry_of, new_key, write_entry
 from tests.places import inspection
 
 
@@ -73,6 +74,17 @@ def test_a_question_that_makes_no_sense_is_refused_by_name(client, name, value):
 @pytest.mark.parametrize("id", ["x", "%00", "a" * 36])
 def test_an_id_that_is_none_is_refused(client, id):
     assert client.get(f"/inspections/{id}").status_code == 422
+
+
+def test_records_are_for_those_who_have_a_key(serve, tmp_path):
+    key = new_key()
+    entry = write_entry(entry_of(key, "infer"))
+    client = serve(api_keys=entry, database=f"sqlite:///{tmp_path / 'records.db'}")
+
+    unknown = client.get("/inspections")
+    known = client.get("/inspections", headers={"X-API-Key": key})
+
+    assert (unknown.status_code, known.status_code) == (401, 200)
 
 
 def test_a_deployment_without_a_database_says_so(serve):
