@@ -19,10 +19,11 @@ from service.loading import Loading
 from service.problems import install_problem_handlers, problem_responses
 from service.recording import Recording
 from service.replays import Replays
-from service.routes import detection, health, inspections, models, synthesis
+from service.routes import detection, health, inspections, models, repository, synthesis
 from service.settings import Settings
 from service.telemetry import Telemetry, TraceMiddleware
 from service.tracing import open_tracing
+from service.watch import watched
 
 ASKED_ACROSS = (
     "Authorization",
@@ -55,9 +56,11 @@ def create_app(settings: Settings, *, answers_while_loading: bool = False) -> Fa
         )
         loading = Loading(lambda: open_library(settings, telemetry, engine.serve))
         app.state.services = Services(settings, loading, engine, telemetry, recording, replays)
-        if not answers_while_loading:
-            await loading.wait()
-        yield
+        async with watched(loading, settings.watch_s):
+            if not answers_while_loading:
+                await loading.wait()
+            yield
+        loading.close()
         engine.close()
         await asyncio.gather(*map(asyncio.to_thread, (recording.close, tracing.close)))
 
@@ -93,6 +96,11 @@ def create_app(settings: Settings, *, answers_while_loading: bool = False) -> Fa
         inspections.router,
         dependencies=guarded,
         responses=problem_responses(401, 403, 404, 422, 503),
+    )
+    app.include_router(
+        repository.router,
+        dependencies=[Depends(require_role("admin"))],
+        responses=problem_responses(401, 403, 404, 409, 413, 422, 503),
     )
     app.include_router(health.router, responses=problem_responses(503))
     return app

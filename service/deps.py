@@ -84,7 +84,7 @@ class Visit:
     def pick(self, query: KnownParametersOnly) -> Bundle:
         """The bundle that the request names. Errors: BundleMissing."""
         self.trace.references = query.references()
-        bundle = self.services.library.pick(query.product, query.version)
+        bundle = self.services.library.pick(query.product, query.version, self.ticket.device)
         self.trace.product = bundle.manifest.product
         self.trace.version = bundle.manifest.version
         return bundle

@@ -50,6 +50,11 @@ class Loading:
         """The library, when it is there. Errors: those of opening it."""
         return await wrap_future(self._opened)
 
+    def close(self) -> None:
+        """Let the library, where there is one, begin no change any more."""
+        if self._opened.done() and self.error is None:
+            self._opened.result().close()
+
     def _run(self) -> None:
         try:
             library = self._open_it()

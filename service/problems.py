@@ -26,10 +26,12 @@ from models.errors import (
 )
 from service.admission import ServiceBusy, ServiceDraining
 from service.deps import DeadlineExceeded, KeyMissing, MediaTypeRefused, RoleTooSmall, services_of
+from service.library import ProductNeeded
 from service.loading import StillLoading
 from service.outboxes import Away
 from service.recording import InspectionMissing, RecordsOff
 from service.replays import IdempotencyInProgress, IdempotencyMismatch
+from service.replicas import BundleRefused
 from service.schemas import ProblemOut
 from service.uploads import ImageMissing
 
@@ -42,6 +44,7 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     InspectionMissing: (404, "not_found"),
     RecordsOff: (404, "not_found"),
     MediaTypeRefused: (406, "not_acceptable"),
+    ProductNeeded: (409, "product_needed"),
     PictureTooLarge: (413, "too_large"),
     ImageMissing: (415, "unsupported_media_type"),
     PictureFormatUnknown: (415, "unsupported_media_type"),
@@ -51,6 +54,7 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     PictureUnreadable: (422, "unreadable_image"),
     PictureTooSmall: (422, "image_too_small"),
     MaskMismatch: (422, "mask_mismatch"),
+    BundleRefused: (422, "bundle_refused"),
     ServiceBusy: (429, "busy"),
     ClientDisconnect: (499, "client_gone"),
     Away: (503, "records_unavailable"),
@@ -68,6 +72,7 @@ TITLES = {
     "method_not_allowed": "The resource has no such method",
     "not_acceptable": "No acceptable media type",
     "request_timeout": "The request did not come in time",
+    "product_needed": "The default product must stay",
     "too_large": "The upload is too large",
     "unsupported_media_type": "No image of an accepted format",
     "idempotency_in_progress": "The same request is being worked on",
@@ -77,6 +82,7 @@ TITLES = {
     "image_too_small": "The image is too small",
     "mask_mismatch": "The mask does not fit the image",
     "head_too_large": "The head of the request is too large",
+    "bundle_refused": "The bundle cannot be loaded",
     "busy": "The service is busy",
     "client_gone": "The client went away",
     "records_unavailable": "The database is away; the service works on without it",
@@ -124,6 +130,7 @@ def problem_document(status: int, code: str, detail: str, request_id: str) -> st
         title=TITLES[code],
         status=status,
         detail=detail,
+        error=detail,
         instance=f"/requests/{request_id}",
         code=code,
     ).model_dump_json()

@@ -242,6 +242,7 @@ class ProblemOut(BaseModel):
     title: str
     status: int
     detail: str
+    error: str = Field(description="`detail`, where Open Inference Protocol clients look for it")
     instance: str
     code: str
 

@@ -36,6 +36,12 @@ class Settings(Doors):
     bundles: Path = Field(
         default=SHIPPED, description="folder of bundles: <product>/<version>/manifest.json"
     )
+    watch_s: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=86400.0,
+        description="look at the folder of bundles that often, and follow it; 0: never",
+    )
     default_product: str | None = Field(
         default=None,
         description="product of a request that names none; default: brushed-plate, else the first",

@@ -146,6 +146,12 @@ class Telemetry:
             ["product", "version", "provider"],
             registry=registry,
         )
+        self.failed_loads = Counter(
+            "flawsmith_bundle_load_failures",
+            "Bundles that were refused, at the start or live",
+            ["product"],
+            registry=registry,
+        )
 
         self.waiting = Gauge(
             "flawsmith_outbox_waiting", "Not yet delivered", ["place"], registry=registry

@@ -7,6 +7,7 @@ defect generator with black.
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -76,6 +77,20 @@ def write_tiny_bundle(
     spec = manifest.graphs.locator.model_copy(update=SPECS[locator])
     graphs = manifest.graphs.model_copy(update={"locator": spec})
     return seal_bundle(files, manifest.model_copy(update={"graphs": graphs}), root)
+
+
+def break_graph(folder: Path, file: str = "segmenter.onnx") -> None:
+    """Reseal a bundle with a graph that loads, and fails whenever it runs."""
+    graph = onnx.load(folder / file)
+    graph.graph.initializer.append(numpy_helper.from_array(np.array([7, 7, 7], np.int64), "no"))
+    (out,) = graph.graph.output
+    graph.graph.node[-1].output[0] = "whole"
+    graph.graph.node.append(helper.make_node("Reshape", ["whole", "no"], ["broken"]))
+    graph.graph.node.append(helper.make_node("Reshape", ["broken", "no"], [out.name]))
+    onnx.save(graph, folder / file)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["graphs"][file.removesuffix(".onnx")]["sha256"] = digest_of(folder / file)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def tiny_manifest(files: dict[str, Path], *, product: str, version: str) -> Manifest:

@@ -16,7 +16,7 @@ router = APIRouter(tags=["health"])
 @router.get("/v2")
 async def describe_server(request: Request) -> dict[str, str | list[str]]:
     """Server metadata."""
-    return {"name": "flawsmith", "version": request.app.version, "extensions": []}
+    return {"name": "flawsmith", "version": request.app.version, "extensions": ["model_repository"]}
 
 
 @router.get("/v2/health/live")

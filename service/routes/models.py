@@ -74,8 +74,7 @@ class ModelReadyOut(BaseModel):
 async def list_products(services: ServicesDep) -> CatalogueOut:
     """Every product with its versions, oldest first."""
     library = services.library
-    models = {product: list(versions) for product, versions in library.bundles.items()}
-    return CatalogueOut(default=library.default_product, models=models)
+    return CatalogueOut(default=library.default_product, models=library.versions())
 
 
 @router.get("/{product}")
@@ -105,7 +104,7 @@ async def version_ready(product: str, version: str, services: ServicesDep) -> Mo
 def describe(product: str, version: str | None, services: Services) -> ModelOut:
     """Metadata of a loaded bundle. Errors: BundleMissing."""
     bundle = services.library.pick(product, version)
-    return ModelOut.of(bundle, list(services.library.bundles[product]))
+    return ModelOut.of(bundle, services.library.versions().get(product, []))
 
 
 def ready(product: str, version: str | None, services: Services) -> ModelReadyOut:

@@ -12,7 +12,7 @@ from models import errors
 from service.problems import PROBLEMS, TITLES, install_problem_handlers, problem_responses
 from service.telemetry import Telemetry, TraceMiddleware
 
-FIELDS = {"type", "title", "status", "detail", "instance", "code"}
+FIELDS = {"type", "title", "status", "detail", "error", "instance", "code"}
 INPUT_ERRORS = errors.InputError.__subclasses__()
 
 
