@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from models.errors import FlawsmithError
 from service.app import create_app
+from service.compute.engine import Engine
 from service.connections import ConnectionLimits, protocol_of
-from service.engine import Engine
 from service.keys import Role, entry_of, new_key, write_entry
 from service.settings import Settings
 from service.telemetry import write_logs_as_json

@@ -12,18 +12,18 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from service.answers import PacedAnswers, SecurityHeaders
+from service.bundles.library import open_library
+from service.bundles.loading import Loading
+from service.bundles.watch import watched
+from service.compute.engine import Engine
 from service.deps import Services, require_role
-from service.engine import Engine
-from service.library import open_library
-from service.loading import Loading
 from service.problems import install_problem_handlers, problem_responses
-from service.recording import Recording
-from service.replays import Replays
+from service.records.recording import Recording
+from service.records.replays import Replays
 from service.routes import detection, health, inspections, models, repository, synthesis
 from service.settings import Settings
 from service.telemetry import Telemetry, TraceMiddleware
 from service.tracing import open_tracing
-from service.watch import watched
 
 ASKED_ACROSS = (
     "Authorization",

@@ -14,16 +14,16 @@ from starlette.requests import ClientDisconnect
 from models.bundle import Bundle
 from models.errors import FlawsmithError, ParameterInvalid
 from models.steps.pictures import PictureLimits
-from service.engine import Engine
+from service.bundles.library import Library
+from service.bundles.loading import Loading
+from service.compute.engine import Engine
+from service.compute.tickets import LaneName, Ticket
 from service.keys import Role, roles_of
-from service.library import Library
-from service.loading import Loading
-from service.recording import Recording
-from service.replays import Claim, Replays, claim_of, replayed
+from service.records.recording import Recording
+from service.records.replays import Claim, Replays, claim_of, replayed
 from service.schemas import KnownParametersOnly
 from service.settings import Settings
 from service.telemetry import Telemetry, Trace
-from service.tickets import LaneName, Ticket
 from service.uploads import Upload, picture_limits, read_upload
 
 Answer = TypeVar("Answer")

@@ -24,14 +24,14 @@ from models.errors import (
     PictureTooSmall,
     PictureUnreadable,
 )
-from service.admission import ServiceBusy, ServiceDraining
+from service.bundles.library import ProductNeeded
+from service.bundles.loading import StillLoading
+from service.bundles.replicas import BundleRefused
+from service.compute.admission import ServiceBusy, ServiceDraining
 from service.deps import DeadlineExceeded, KeyMissing, MediaTypeRefused, RoleTooSmall, services_of
-from service.library import ProductNeeded
-from service.loading import StillLoading
-from service.outboxes import Away
-from service.recording import InspectionMissing, RecordsOff
-from service.replays import IdempotencyInProgress, IdempotencyMismatch
-from service.replicas import BundleRefused
+from service.records.outboxes import Away
+from service.records.recording import InspectionMissing, RecordsOff
+from service.records.replays import IdempotencyInProgress, IdempotencyMismatch
 from service.schemas import ProblemOut
 from service.uploads import ImageMissing
 

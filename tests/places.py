@@ -21,7 +21,7 @@ import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
-from service.inspections import InspectedImageOut, InspectionOut
+from service.records.inspections import InspectedImageOut, InspectionOut
 from service.telemetry import new_id
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))

@@ -21,7 +21,7 @@ from models.steps.fields import ConfidenceField
 from models.steps.pictures import Picture, encode_jpeg, encode_png
 from models.surroundings import Crop
 from service.deps import DetectionVisit, Visit, single_parameters
-from service.inspections import InspectionOut, inspection_of
+from service.records.inspections import InspectionOut, inspection_of
 from service.schemas import (
     AuditOut,
     CropOut,

@@ -11,12 +11,12 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 
 from models.rules import Decision, Verdict
 from service.deps import ServicesDep, single_parameters
-from service.inspections import REFERENCES, InspectionOut
-from service.recording import InspectionMissing
+from service.records.inspections import REFERENCES, InspectionOut
+from service.records.recording import InspectionMissing
 from service.schemas import KnownParametersOnly
 
 if TYPE_CHECKING:
-    from service.database import Database
+    from service.records.database import Database
 
 router = APIRouter(
     prefix="/inspections", tags=["inspections"], dependencies=[Depends(single_parameters)]

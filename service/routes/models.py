@@ -7,8 +7,8 @@ from pydantic import BaseModel, Field
 
 from models.bundle import Bundle
 from models.manifest import DataSource
+from service.bundles.library import provider_of
 from service.deps import Services, ServicesDep
-from service.library import provider_of
 from service.schemas import scale_of
 
 router = APIRouter(prefix="/v2/models", tags=["models"])

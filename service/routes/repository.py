@@ -8,9 +8,9 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.errors import ParameterInvalid
-from service.admission import ServiceDraining
+from service.bundles.shelf import Standing, State
+from service.compute.admission import ServiceDraining
 from service.deps import Services, ServicesDep
-from service.shelf import Standing, State
 from service.uploads import bounded_chunks
 
 router = APIRouter(prefix="/v2/repository", tags=["repository"])

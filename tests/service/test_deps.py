@@ -9,10 +9,10 @@ import pytest
 from fastapi import Depends
 from starlette.requests import ClientDisconnect, Request
 
+from service.compute.tickets import Ticket
 from service.deps import MediaTypeRefused, Visit, accepted_type, require_role, services_of
 from service.keys import entry_of, new_key, write_entry
 from service.telemetry import Trace
-from service.tickets import Ticket
 
 POST = {"headers": {"Content-Type": "image/png"}}
 

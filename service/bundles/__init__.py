@@ -1,0 +1,1 @@
+"""Which bundles are loaded, and how that changes while the service runs."""

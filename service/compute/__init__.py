@@ -1,0 +1,1 @@
+"""Who may come in, who waits, and how the graphs are run for all of them."""

@@ -1,0 +1,104 @@
+"""Threads for one kind of work on one device, and the queue before them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TypeVar
+
+from service.compute.tickets import TICKET, LaneName, RightOfWay, Ticket
+from service.telemetry import Telemetry, Trace
+
+Answer = TypeVar("Answer")
+RECENT = 0.2
+"""Weight of the newest work in the mean time of recent ones."""
+
+
+class Lane:
+    """First come, first served. Its methods are for the event loop's thread."""
+
+    def __init__(self, name: LaneName, workers: int, way: RightOfWay, telemetry: Telemetry) -> None:
+        self.visits = 0
+        self._name = name
+        self._workers = workers
+        self._way = way
+        self._free = asyncio.Semaphore(workers)
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix=name)
+        self._telemetry = telemetry
+        self._waiting = 0
+        self._mean_s = 0.0
+
+    @contextmanager
+    def visit(self) -> Iterator[None]:
+        """Count somebody who may come with work."""
+        self.visits += 1
+        try:
+            yield
+        finally:
+            self.visits -= 1
+
+    async def run(self, work: Callable[[], Answer], ticket: Ticket, trace: Trace) -> Answer:
+        """Wait for a worker, then do the work there. Cancelled while it waits, it never runs."""
+        with ExitStack() as stay:
+            if self._name == "detection":
+                stay.enter_context(self._way.detection())
+            await self._take_worker(trace)
+            stay.callback(self._free.release)
+            stay.enter_context(self._at_work())
+            stay.enter_context(ticket.at_work())
+            doing = self._pool.submit(_work_as, ticket, work)
+            doing.add_done_callback(_later(asyncio.get_running_loop(), stay.pop_all().close))
+        return await asyncio.wrap_future(doing)
+
+    @property
+    def wait_s(self) -> float:
+        """How long what waits now will take, as fast as work was done lately."""
+        return max(self._waiting, 1) * self._mean_s / self._workers
+
+    def close(self) -> None:
+        """Let go of the threads; one at work ends with its work."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _take_worker(self, trace: Trace) -> None:
+        pending = self._telemetry.pending.labels(self._name, trace.product or "")
+        self._waiting += 1
+        with self._telemetry.queued.track_inprogress(), pending.track_inprogress():
+            try:
+                with trace.measure("queue"):
+                    await self._free.acquire()
+            finally:
+                self._waiting -= 1
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        started_s = time.monotonic()
+        try:
+            with self._telemetry.running.track_inprogress():
+                yield
+        finally:
+            took_s = time.monotonic() - started_s
+            self._mean_s += (RECENT if self._mean_s else 1.0) * (took_s - self._mean_s)
+
+
+def _work_as(ticket: Ticket, work: Callable[[], Answer]) -> Answer:
+    whose = TICKET.set(ticket)
+    try:
+        ticket.go_on()
+        return work()
+    finally:
+        TICKET.reset(whose)
+
+
+def _later(
+    loop: asyncio.AbstractEventLoop, release: Callable[[], None]
+) -> Callable[[Future[Answer]], None]:
+    """What a worker's thread calls at its work's end: the event loop then releases it."""
+
+    def from_worker(_: Future[Answer]) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits for this worker any more
+            loop.call_soon_threadsafe(release)
+
+    return from_worker

@@ -1,0 +1,133 @@
+"""How an answer becomes a row and a message: one call, and an outbox for each place it goes to.
+
+    routes/detection.py ── note ──▶ Outbox "database" ──▶ Database.write
+                                ├─▶ Outbox "webhook" ───▶ Webhook.deliver
+                                └─▶ Outbox "mqtt" ──────▶ Broker.deliver
+
+No place can slow or break an answer, or another place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from models.errors import FlawsmithError
+from service.extras import extra_of
+from service.records.inspections import InspectionOut
+from service.records.outboxes import Away, Outbox, close
+from service.records.replays import Kept
+from service.records.retention import Retention
+from service.records.webhook import Webhook
+from service.settings import Settings
+from service.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from service.records.database import Database
+    from service.records.mqtt import Broker
+
+BATCH = 100
+PATIENCE_S = 5.0
+"""Time for what still waits when the service stops."""
+
+
+class RecordsOff(FlawsmithError):
+    """This deployment keeps no records."""
+
+
+class InspectionMissing(FlawsmithError):
+    """There is no record of this id."""
+
+
+class Recording:
+    """Where the inspections and the kept answers of one application go."""
+
+    def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
+        """Errors: ExtraMissing; ValueError for a URL that cannot be read."""
+        self._settings = settings
+        self._telemetry = telemetry
+        self._inspections: list[Outbox[InspectionOut]] = []
+        self._answers: Outbox[Kept] | None = None
+        self._database: Database | None = None
+        self._retention: Retention | None = None
+        self._broker: Broker | None = None
+        if settings.database is not None:
+            self._record(settings.database.get_secret_value())
+        if settings.webhook_url is not None:
+            self._call(settings.webhook_url.get_secret_value())
+        if settings.mqtt_url is not None:
+            self._publish(settings.mqtt_url.get_secret_value())
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anybody wants to know of inspections."""
+        return bool(self._inspections)
+
+    def note(self, inspection: InspectionOut | None) -> None:
+        """Send an inspection wherever it is wanted. Never waits, never fails."""
+        if inspection is not None:
+            for outbox in self._inspections:
+                outbox.put(inspection, len(inspection.message))
+
+    def keep(self, answer: Kept) -> None:
+        """Keep an answer where it survives a restart, if there is such a place."""
+        if self._answers is not None:
+            self._answers.put(answer, len(answer.body))
+
+    def find(self, key: str) -> Kept | None:
+        """The answer that was kept there; None while the database is away. Blocking."""
+        if self._database is None or self._answers is None or self._answers.is_away:
+            return None
+        try:
+            return self._database.find_answer(key)
+        except Away:
+            return None
+
+    def log(self) -> Database:
+        """The inspection log. Errors: RecordsOff; Away at once, once the writer has found it so."""
+        if self._database is None:
+            raise RecordsOff("SERVICE_DATABASE is not set: nothing is recorded here")
+        if self._inspections[0].is_away:
+            raise Away("the database is away")
+        return self._database
+
+    def close(self) -> None:
+        """Send what still waits, for a few seconds at most. Blocking."""
+        if self._retention is not None:
+            self._retention.stop()
+        close([*self._inspections, *([self._answers] if self._answers else [])], PATIENCE_S)
+        if self._database is not None:
+            self._database.close()
+        if self._broker is not None:
+            self._broker.close()
+
+    def _record(self, url: str) -> None:
+        with extra_of("SERVICE_DATABASE", "records"):
+            from service.records.database import Database
+        self._database = database = Database(url)
+        self._add("database", database.write, BATCH)
+        self._answers = Outbox(
+            "answers",
+            database.keep_answers,
+            self._telemetry,
+            max_bytes=self._settings.idempotency_bytes,
+        )
+        self._retention = Retention(database, self._settings)
+
+    def _call(self, url: str) -> None:
+        secret = self._settings.webhook_secret
+        webhook = Webhook(url, secret.get_secret_value() if secret else None)
+        self._add("webhook", webhook.deliver)
+
+    def _publish(self, url: str) -> None:
+        with extra_of("SERVICE_MQTT_URL", "mqtt"):
+            from service.records.mqtt import Broker
+        self._broker = Broker(url, self._settings.mqtt_topic)
+        self._add("mqtt", self._broker.deliver, BATCH)
+
+    def _add(
+        self, place: str, deliver: Callable[[list[InspectionOut]], None], batch: int = 1
+    ) -> None:
+        room = self._settings.outbox_bytes
+        outbox = Outbox(place, deliver, self._telemetry, max_bytes=room, batch=batch)
+        self._inspections.append(outbox)

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from starlette.requests import ClientDisconnect
+
+from service.compute.lanes import Lane
+from service.compute.tickets import TICKET, RightOfWay, Ticket
+from service.telemetry import Telemetry, Trace
+
+
+@pytest.fixture
+def lane():
+    lane = Lane("detection", 1, RightOfWay(), Telemetry())
+    yield lane
+    lane.close()
+
+
+def test_work_is_done_off_the_event_loop_under_its_ticket(lane):
+    ticket = Ticket()
+
+    found = asyncio.run(
+        lane.run(lambda: (threading.current_thread().name, TICKET.get()), ticket, Trace("1"))
+    )
+
+    assert found[0].startswith("detection")
+    assert found[1] is ticket
+    assert TICKET.get() is None
+
+
+def test_a_request_given_up_in_the_queue_never_runs(lane):
+    done: list[str] = []
+
+    async def journey() -> None:
+        release = threading.Event()
+        first = asyncio.create_task(lane.run(release.wait, Ticket(), Trace("first")))
+        await asyncio.sleep(0)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await lane.run(lambda: done.append("late"), Ticket(), Trace("late"))
+        release.set()
+        await first
+        await lane.run(lambda: done.append("next"), Ticket(), Trace("next"))
+
+    asyncio.run(journey())
+
+    assert done == ["next"]
+
+
+def test_a_worker_stays_taken_until_its_work_is_really_done(lane):
+    order: list[str] = []
+
+    async def journey() -> None:
+        release = threading.Event()
+
+        def slow() -> None:
+            release.wait()
+            order.append("abandoned")
+
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await lane.run(slow, Ticket(), Trace("slow"))
+        later = lane.run(lambda: order.append("second"), Ticket(), Trace("second"))
+        second = asyncio.create_task(later)
+        await asyncio.sleep(0.05)
+        assert order == []
+        release.set()
+        await second
+
+    asyncio.run(journey())
+
+    assert order == ["abandoned", "second"]
+
+
+def test_work_whose_visit_ended_before_a_thread_began_it_is_not_begun(lane):
+    ticket, done = Ticket(), []
+    ticket.end()
+
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(lane.run(lambda: done.append("late"), ticket, Trace("1")))
+
+    assert done == []
+
+
+def test_the_time_in_the_queue_is_measured(lane):
+    async def journey() -> float:
+        release = threading.Event()
+        first = asyncio.create_task(lane.run(release.wait, Ticket(), Trace("first")))
+        await asyncio.sleep(0)
+        trace = Trace("second")
+        second = asyncio.create_task(lane.run(lambda: None, Ticket(), trace))
+        await asyncio.sleep(0.05)
+        release.set()
+        await asyncio.gather(first, second)
+        return trace.timings_ms["queue"]
+
+    assert asyncio.run(journey()) >= 45.0
+
+
+def test_what_waits_takes_as_long_as_work_took_lately(lane):
+    async def journey() -> tuple[float, float]:
+        idle_s = lane.wait_s
+        await lane.run(lambda: threading.Event().wait(0.05), Ticket(), Trace("1"))
+        after_one_s = lane.wait_s
+        release = threading.Event()
+        runs = [lane.run(release.wait, Ticket(), Trace(str(n))) for n in range(4)]
+        waiting = [asyncio.create_task(run) for run in runs]
+        await asyncio.sleep(0.01)
+        with_three_s = lane.wait_s
+        release.set()
+        await asyncio.gather(*waiting)
+        return idle_s, with_three_s / after_one_s
+
+    idle_s, ratio = asyncio.run(journey())
+
+    assert idle_s == 0.0
+    assert ratio == pytest.approx(3.0)
+
+
+def test_bulk_work_begins_when_the_detections_are_done():
+    way, order = RightOfWay(), []
+    telemetry = Telemetry()
+    detections, bulk = Lane("detection", 1, way, telemetry), Lane("bulk", 1, way, telemetry)
+
+    async def journey() -> None:
+        release = threading.Event()
+        way.wait_turn(lambda: False)
+        ticket = Ticket("bulk", way=way)
+        works = [
+            detections.run(
+                lambda: (release.wait(), order.append("detection")), Ticket(), Trace("1")
+            ),
+            detections.run(lambda: order.append("waiting detection"), Ticket(), Trace("2")),
+            bulk.run(lambda: order.append("bulk"), ticket, Trace("3")),
+        ]
+        begun = [asyncio.create_task(work) for work in works]
+        await asyncio.sleep(0.05)
+        release.set()
+        await asyncio.gather(*begun)
+
+    asyncio.run(journey())
+
+    assert order == ["detection", "waiting detection", "bulk"]
+    detections.close()
+    bulk.close()
