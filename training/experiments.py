@@ -29,6 +29,7 @@ def ball_screw() -> Recipe:
             Schedule(steps=1600, batch=8, learning_rate=4e-4, validate_every=200),
             encoder="lite0",
             side_px=448,
+            hard_share=0.0,  # oil and dirt are no trouble here, and with them it lost faint pits
         ),
         segmenter=SegmenterRecipe(
             Schedule(steps=2400, batch=8, learning_rate=6e-4, validate_every=300, restart=1800),
