@@ -138,7 +138,7 @@ class Library:
         except BundleRefused as error:
             self._shelf = self._shelf.noted(key, Note(error.reason, stamp))
             self._telemetry.failed_loads.labels(key[0]).inc()
-            LOG.error("%s", error, exc_info=error.__cause__)
+            LOG.warning("%s", error, exc_info=error.__cause__)
             raise
         finally:
             self._loading = None
