@@ -82,7 +82,7 @@ class Sweep:
 
 
 def sweep_thresholds(records: tuple[Record, ...], detector: Detector) -> Sweep:
-    """Look at every picture at every mask threshold; the graphs run once for all of them."""
+    """Look at every picture at every mask threshold; what the graphs are asked twice runs once."""
     taped, tapes = record_detector(detector.with_params(min_confidence=0.0, min_score=ANY_SCORE))
     told: dict[float, list[Detection]] = {threshold: [] for threshold in MASK_THRESHOLDS}
     for record in records:

@@ -1,4 +1,4 @@
-"""What graphs answered, played again: other mask thresholds need no other run of the networks."""
+"""What graphs answered, played again: another mask threshold needs few other runs of them."""
 
 from __future__ import annotations
 
@@ -11,33 +11,38 @@ from numpy.typing import NDArray
 from models.detection import Detector
 from models.graphs import GraphCall, HeatmapLocator, Locator
 
+Arrays = dict[str, NDArray[Any]]
+
 
 class Tape:
-    """A graph that records its answers, and once rewound gives them again in their order.
+    """A graph that records its answers, and once rewound gives them to whoever asks the same again.
 
-    Right only where what is asked, and in which order, is the same both times.
+    What was not asked before is run, and recorded too: at another mask threshold other crops
+    follow a defect that goes on.
     """
 
     def __init__(self, graph: GraphCall) -> None:
         self.graph = graph
-        self.answers: list[tuple[NDArray[np.float32], ...]] = []
-        self.place: int | None = None
+        self.recorded: list[tuple[Arrays, tuple[NDArray[np.float32], ...]]] = []
+        self.plays = False
 
     def __call__(self, **arrays: NDArray[Any]) -> tuple[NDArray[np.float32], ...]:
-        """Run the graph, or play its next answer."""
-        if self.place is None:
-            self.answers.append(self.graph(**arrays))
-            return self.answers[-1]
-        self.place += 1
-        return self.answers[self.place - 1]
+        """Run the graph, or play its answer to the same arrays."""
+        if self.plays:
+            for asked, answer in self.recorded:
+                if _is_same(asked, arrays):
+                    return answer
+        answer = self.graph(**arrays)
+        self.recorded.append((arrays, answer))
+        return answer
 
     def erase(self) -> None:
         """Forget everything, and record anew."""
-        self.answers, self.place = [], None
+        self.recorded, self.plays = [], False
 
     def rewind(self) -> None:
-        """Play from the first answer on."""
-        self.place = 0
+        """Play from now on."""
+        self.plays = True
 
 
 def record_detector(detector: Detector) -> tuple[Detector, tuple[Tape, Tape]]:
@@ -55,3 +60,9 @@ def _with_graph(locator: Locator, graph: GraphCall) -> Locator:
     if isinstance(locator, HeatmapLocator):
         return replace(locator, graph=graph, peaks=None)
     return replace(locator, graph=graph)
+
+
+def _is_same(asked: Arrays, arrays: Arrays) -> bool:
+    return asked.keys() == arrays.keys() and all(
+        np.array_equal(asked[name], array) for name, array in arrays.items()
+    )
