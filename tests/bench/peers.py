@@ -49,6 +49,8 @@ from training.trainers.stages import load_segmenter, load_whole
 
 AT_FALSE_REGIONS = 0.5
 """False regions per image at which recall is told by size."""
+MEGAPIXEL_BINS = (1.0, 4.0)
+"""Where times are told apart by a picture's size."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,22 @@ def best_row(records: Sequence[Record], trial: Trial) -> Row:
     megapixels = sum(record.labels.size for record in records) / 1e6
     best.figures["p50_ms"], best.figures["p95_ms"] = 1e3 * np.quantile(trial.times_s, (0.5, 0.95))
     best.figures["mp_per_s"] = megapixels / sum(trial.times_s)
+    best.figures.update(measure_times(records, trial.times_s))
     return best
+
+
+def measure_times(records: Sequence[Record], times_s: Sequence[float]) -> dict[str, float]:
+    """The median time of the pictures in each of MEGAPIXEL_BINS, ms, where there are any."""
+    figures = {}
+    for least, most in itertools.pairwise((0.0, *MEGAPIXEL_BINS, np.inf)):
+        spent_s = [
+            time_s
+            for record, time_s in zip(records, times_s, strict=True)
+            if least <= record.labels.size / 1e6 < most
+        ]
+        if spent_s:
+            figures[f"ms_from_{least:g}_mp"] = 1e3 * float(np.median(spent_s))
+    return figures
 
 
 def measure_found(
@@ -250,6 +267,7 @@ COLUMNS = {
     "p50 ms": ("p50_ms", 0),
     "p95 ms": ("p95_ms", 0),
     "MP/s": ("mp_per_s", 2),
+    **{f"ms from {least:g} MP": (f"ms_from_{least:g}_mp", 0) for least in (0.0, *MEGAPIXEL_BINS)},
 }
 """Heading -> figure and digits."""
 STAGE_1_COLUMNS = {

@@ -10,7 +10,15 @@ from models.bundle import open_bundle
 from models.devices import Device
 from models.steps.pictures import encode_png
 from tests.bench.methods import MASK_THRESHOLDS, story_methods
-from tests.bench.peers import COLUMNS, Row, main, measure_methods, spread, table_of
+from tests.bench.peers import (
+    COLUMNS,
+    Row,
+    main,
+    measure_methods,
+    measure_times,
+    spread,
+    table_of,
+)
 from tests.tiny import write_tiny_bundle
 from training.data import Record, load_dataset, store_samples
 from training.importers import import_folder
@@ -99,3 +107,16 @@ def test_some_pictures_are_taken_evenly(count, names):
     records = tuple(Record(name, name, image, labels) for name in "abcde")
 
     assert "".join(record.name for record in spread(records, count)) == names
+
+
+def test_times_are_medians_of_pictures_of_like_size_and_absent_where_there_are_none():
+    records = [
+        Record(
+            str(i), str(i), np.zeros((side, 1000, 3), np.uint8), np.zeros((side, 1000), np.uint8)
+        )
+        for i, side in enumerate((100, 500, 900, 5000))
+    ]
+
+    figures = measure_times(records, [0.001, 0.003, 0.002, 0.5])
+
+    assert figures == {"ms_from_0_mp": pytest.approx(2.0), "ms_from_4_mp": pytest.approx(500.0)}
