@@ -63,8 +63,12 @@ class Services:
         return self.loading.library
 
 
-def services_of(request: Request) -> Services:
-    """The services of the application that got the request."""
+async def services_of(request: Request) -> Services:
+    """The services of the application that got the request.
+
+    Not a plain function: FastAPI would call that in a thread, and health and refusals would wait
+    for one beside the graphs.
+    """
     services: Services = request.app.state.services
     return services
 

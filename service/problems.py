@@ -28,7 +28,7 @@ from service.bundles.library import ProductNeeded
 from service.bundles.loading import StillLoading
 from service.bundles.replicas import BundleRefused
 from service.compute.admission import ServiceBusy, ServiceDraining
-from service.deps import DeadlineExceeded, KeyMissing, MediaTypeRefused, RoleTooSmall, services_of
+from service.deps import DeadlineExceeded, KeyMissing, MediaTypeRefused, RoleTooSmall
 from service.records.outboxes import Away
 from service.records.recording import InspectionMissing, RecordsOff
 from service.records.replays import IdempotencyInProgress, IdempotencyMismatch
@@ -191,7 +191,7 @@ def _headers(request: Request, status: int, error: Exception) -> dict[str, str]:
     if status == HTTPStatus.UNAUTHORIZED:
         return {"WWW-Authenticate": "Bearer"}
     if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-        least_s = services_of(request).settings.retry_after_s
+        least_s = request.app.state.services.settings.retry_after_s
         return {"Retry-After": str(max(least_s, getattr(error, "retry_after_s", 0)))}
     return {}
 

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 from fastapi import Depends
+from fastapi.dependencies.models import Dependant
 from starlette.requests import ClientDisconnect, Request
 
 from service.compute.tickets import Ticket
-from service.deps import MediaTypeRefused, Visit, accepted_type, require_role, services_of
+from service.deps import MediaTypeRefused, Visit, accepted_type, require_role
 from service.keys import entry_of, new_key, write_entry
+from service.routes import detection, health, inspections, models, repository, synthesis
 from service.telemetry import Trace
 
 POST = {"headers": {"Content-Type": "image/png"}}
@@ -234,7 +238,7 @@ def leaver(client):
 
     scope = {"type": "http", "app": client.app, "headers": []}
     request = Request(scope, receive)
-    return Visit(request, services_of(request), Trace("leaver"), 60.0, Ticket()), leaves
+    return Visit(request, request.app.state.services, Trace("leaver"), 60.0, Ticket()), leaves
 
 
 def test_a_client_that_leaves_the_queue_is_never_served(busy, leaver):
@@ -264,3 +268,23 @@ def test_a_visit_that_was_given_up_is_not_asked_for_time(leaver):
 
     with pytest.raises(ClientDisconnect):
         visit.has_time(0.3)
+
+
+@pytest.mark.parametrize("routes", [detection, health, inspections, models, repository, synthesis])
+def test_nothing_that_a_route_asks_for_is_called_in_a_thread(routes):
+    asked = [one for route in routes.router.routes for one in called_for(route.dependant)]
+
+    assert asked
+    assert [one for one in asked if not is_awaited(one)] == []
+
+
+def called_for(dependant: Dependant) -> Iterator[Callable[..., object]]:
+    """The route's function and all that is called before it."""
+    yield dependant.call
+    for one in dependant.dependencies:
+        yield from called_for(one)
+
+
+def is_awaited(call: Callable[..., object]) -> bool:
+    function = call if inspect.isroutine(call) else type(call).__call__
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
