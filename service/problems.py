@@ -98,7 +98,10 @@ WORDS_OF_A_LIST = 3
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Answer every error of the application with a problem document."""
+    """Answer every error of the application with a problem document.
+
+    By coroutines all: a plain function would be called in a thread, and a refusal wait for one.
+    """
     for error in PROBLEMS:
         app.add_exception_handler(error, _known)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -178,7 +181,7 @@ def _row_of(error: BaseException) -> tuple[int, str] | None:
     return next((row for kind, row in PROBLEMS.items() if isinstance(error, kind)), None)
 
 
-def _known(request: Request, error: Exception) -> Response:
+async def _known(request: Request, error: Exception) -> Response:
     status, code = _row_of(error) or UNEXPECTED
     is_ours_to_mend = isinstance(error, DeviceLost)  # its words are for the log
     detail = TITLES[code] if is_ours_to_mend else str(error) or TITLES[code]
@@ -196,7 +199,7 @@ def _headers(request: Request, status: int, error: Exception) -> dict[str, str]:
     return {}
 
 
-def _invalid(request: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     """Name the parameters that pydantic refused; what was sent is not repeated."""
     assert isinstance(error, RequestValidationError)
     details = [_refusal(one) for one in error.errors()[:WORDS_OF_A_LIST]]
@@ -208,7 +211,7 @@ def _refusal(error: Mapping[str, Any]) -> str:
     return f"{field}: {error['msg']}"
 
 
-def _routing(request: Request, error: Exception) -> Response:
+async def _routing(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = ROUTING_CODES.get(error.status_code, "http_error")
     return problem(request, error.status_code, code, TITLES[code], error.headers)

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import inspect
 import logging
 from http import HTTPStatus
 
 import pytest
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
 from starlette.testclient import TestClient
 
 from models import errors
+from service.deps import KeyMissing
 from service.problems import PROBLEMS, TITLES, install_problem_handlers, problem_responses
 from service.telemetry import Telemetry, TraceMiddleware
 
@@ -115,3 +119,12 @@ def test_an_answer_that_has_begun_is_cut_without_noise_and_its_code_is_logged(ca
     (record,) = [record for record in caplog.records if record.name == "service"]
     assert answer.content == b"begin"
     assert (record.fields["status"], record.fields["code"]) == (200, "mask_mismatch")
+
+
+def test_no_answer_to_an_error_waits_for_a_thread(client):
+    handlers = client.app.exception_handlers
+
+    assert {KeyMissing, RequestValidationError, HTTPException} <= handlers.keys()
+    ours = [one for one in handlers.values() if one.__module__ == "service.problems"]
+    assert len(ours) > 20
+    assert all(inspect.iscoroutinefunction(one) for one in ours)
