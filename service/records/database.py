@@ -137,13 +137,13 @@ class Database:
             raise Away(_reason(error)) from None
 
     def _prepare(self) -> None:
+        """Connect first: nobody waits for a connection that another one waits for."""
         if self._is_prepared:
             return
-        with self._preparing:
+        with self._engine.connect() as db, self._preparing, db.begin():
             if not self._is_prepared:
-                with self._engine.begin() as db:
-                    migrate(db)
-                self._is_prepared = True
+                migrate(db)
+        self._is_prepared = True
 
 
 def open_engine(url: str) -> Engine:

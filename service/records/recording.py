@@ -9,13 +9,16 @@ No place can slow or break an answer, or another place.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from models.errors import FlawsmithError
 from service.extras import extra_of
 from service.records.inspections import InspectionOut
 from service.records.outboxes import Away, Outbox, close
+from service.records.readers import Readers
 from service.records.replays import Kept
 from service.records.retention import Retention
 from service.records.webhook import Webhook
@@ -29,6 +32,11 @@ if TYPE_CHECKING:
 BATCH = 100
 PATIENCE_S = 5.0
 """Time for what still waits when the service stops."""
+LOOKUP_THREADS = 4
+LOOKUP_S = 0.5
+"""Time for a kept answer to be found; the request then runs as one without such an answer."""
+REST_S = 5.0
+"""After a look-up that failed nobody waits for another one, for so long."""
 
 
 class RecordsOff(FlawsmithError):
@@ -51,6 +59,8 @@ class Recording:
         self._database: Database | None = None
         self._retention: Retention | None = None
         self._broker: Broker | None = None
+        self._lookups = Readers("look-up", LOOKUP_THREADS)
+        self._rest_until_s = 0.0
         if settings.database is not None:
             self._record(settings.database.get_secret_value())
         if settings.webhook_url is not None:
@@ -74,13 +84,16 @@ class Recording:
         if self._answers is not None:
             self._answers.put(answer, len(answer.body))
 
-    def find(self, key: str) -> Kept | None:
-        """The answer that was kept there; None while the database is away. Blocking."""
+    async def find(self, key: str) -> Kept | None:
+        """The answer that was kept there; None while the database is away, or slow."""
         if self._database is None or self._answers is None or self._answers.is_away:
             return None
+        if time.monotonic() < self._rest_until_s:
+            return None
         try:
-            return self._database.find_answer(key)
-        except Away:
+            return await self._lookups.ask(partial(self._database.find_answer, key), LOOKUP_S)
+        except (Away, TimeoutError):
+            self._rest_until_s = time.monotonic() + REST_S
             return None
 
     def log(self) -> Database:
@@ -95,6 +108,7 @@ class Recording:
         """Send what still waits, for a few seconds at most. Blocking."""
         if self._retention is not None:
             self._retention.stop()
+        self._lookups.close()
         close([*self._inspections, *([self._answers] if self._answers else [])], PATIENCE_S)
         if self._database is not None:
             self._database.close()

@@ -5,7 +5,6 @@ Only a whole answer is kept. A refused or failed request did nothing: its key is
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import time
@@ -62,8 +61,8 @@ class Shelf(Protocol):
     def keep(self, answer: Kept) -> None:
         """Put it there some time."""
 
-    def find(self, key: str) -> Kept | None:
-        """The answer under a key, however old. Blocking."""
+    async def find(self, key: str) -> Kept | None:
+        """The answer under a key, however old; soon, or none."""
 
 
 class Replays:
@@ -99,7 +98,7 @@ class Replays:
             raise IdempotencyInProgress("the first request with this key is not answered yet")
         self._running[claim.key] = claim.request
         try:
-            kept = await asyncio.to_thread(self._shelf.find, claim.key)
+            kept = await self._shelf.find(claim.key)
             if kept is not None and kept.until_s > self._clock_s():
                 _require_same(kept.claim.request, claim)
                 self.release(claim)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import socket
 import time
 
 import pytest
@@ -105,6 +106,19 @@ def test_a_database_that_cannot_be_opened_breaks_no_answer(serve, tmp_path, red_
     assert "missing" not in log.text
     (tmp_path / "missing").mkdir()
     assert recorded(client)[0]["request_id"] == answer.json()["id"]
+
+
+def test_a_database_that_swallows_every_word_holds_up_no_request(serve, red_square_png):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes a call and says nothing
+        client = serve(database=f"postgresql://x@127.0.0.1:{silent.getsockname()[1]}/x")
+        within = {"X-Request-Timeout-Ms": "2500"}
+
+        answers = [
+            detect(client, red_square_png, **within, **{"Idempotency-Key": f"{i}"})
+            for i in range(3)
+        ]
+
+    assert [answer.status_code for answer in answers] == [200] * 3
 
 
 def test_rows_beyond_the_bound_are_dropped_and_counted(serve, tmp_path, red_square_png):

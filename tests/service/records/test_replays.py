@@ -27,7 +27,7 @@ class Shelf(dict[str, Kept]):
     def keep(self, answer: Kept) -> None:
         self[answer.claim.key] = answer
 
-    def find(self, key: str) -> Kept | None:
+    async def find(self, key: str) -> Kept | None:
         return self.get(key)
 
 
