@@ -21,13 +21,18 @@ import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
-from service.records.inspections import InspectedImageOut, InspectionOut
+from service.records.inspections import InspectedImageOut, InspectionOut, Record
 from service.telemetry import new_id
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 """Debian keeps the server's programs off the path, a folder for each version."""
 NOBODY = "nobody"
 """Who runs the servers where the tests run as root: Postgres refuses that."""
+
+
+def record(**fields: Any) -> Record:
+    """The same on its way."""
+    return Record.of(inspection(**fields))
 
 
 def inspection(**fields: Any) -> InspectionOut:

@@ -11,7 +11,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from service.records.addresses import address_of
-from service.records.inspections import InspectionOut
+from service.records.inspections import Record
 from service.records.outboxes import Away
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -37,11 +37,11 @@ class Broker:
         self._topic = topic
         self._client: Client | None = None
 
-    def deliver(self, inspections: list[InspectionOut]) -> None:
+    def deliver(self, records: list[Record]) -> None:
         """Publish them, and wait until the broker has them all. Errors: Away."""
         try:
             client = self._client = self._client or self._connect()
-            sent = [client.publish(self._topic_of(one), one.message, qos=1) for one in inspections]
+            sent = [client.publish(self._topic_of(one), one.message, qos=1) for one in records]
             for message in sent:
                 message.wait_for_publish(TIMEOUT_S)
                 if not message.is_published():
@@ -76,7 +76,7 @@ class Broker:
             raise Away(refusal)
         return client
 
-    def _topic_of(self, one: InspectionOut) -> str:
+    def _topic_of(self, one: Record) -> str:
         return self._topic.format(**{name: getattr(one, name) for name in TOPIC_FIELDS})
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from models.errors import FlawsmithError
 from service.extras import extra_of
-from service.records.inspections import InspectionOut
+from service.records.inspections import Record
 from service.records.outboxes import Away, Outbox, close
 from service.records.readers import Readers
 from service.records.replays import Kept
@@ -54,7 +54,7 @@ class Recording:
         """Errors: ExtraMissing; ValueError for a URL that cannot be read."""
         self._settings = settings
         self._telemetry = telemetry
-        self._inspections: list[Outbox[InspectionOut]] = []
+        self._inspections: list[Outbox[Record]] = []
         self._answers: Outbox[Kept] | None = None
         self._database: Database | None = None
         self._retention: Retention | None = None
@@ -73,11 +73,11 @@ class Recording:
         """Whether anybody wants to know of inspections."""
         return bool(self._inspections)
 
-    def note(self, inspection: InspectionOut | None) -> None:
-        """Send an inspection wherever it is wanted. Never waits, never fails."""
-        if inspection is not None:
+    def note(self, record: Record | None) -> None:
+        """Send a record wherever it is wanted. Never waits, never fails."""
+        if record is not None:
             for outbox in self._inspections:
-                outbox.put(inspection, len(inspection.message))
+                outbox.put(record, record.size_bytes)
 
     def keep(self, answer: Kept) -> None:
         """Keep an answer where it survives a restart, if there is such a place."""
@@ -119,7 +119,11 @@ class Recording:
         with extra_of("SERVICE_DATABASE", "records"):
             from service.records.database import Database
         self._database = database = Database(url)
-        self._add("database", database.write, BATCH)
+
+        def write(records: list[Record]) -> None:
+            database.write([record.inspection() for record in records])
+
+        self._add("database", write, BATCH)
         self._answers = Outbox(
             "answers",
             database.keep_answers,
@@ -139,9 +143,7 @@ class Recording:
         self._broker = Broker(url, self._settings.mqtt_topic)
         self._add("mqtt", self._broker.deliver, BATCH)
 
-    def _add(
-        self, place: str, deliver: Callable[[list[InspectionOut]], None], batch: int = 1
-    ) -> None:
+    def _add(self, place: str, deliver: Callable[[list[Record]], None], batch: int = 1) -> None:
         room = self._settings.outbox_bytes
         outbox = Outbox(place, deliver, self._telemetry, max_bytes=room, batch=batch)
         self._inspections.append(outbox)

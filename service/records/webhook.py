@@ -11,7 +11,7 @@ from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
 from service.records.addresses import address_of
-from service.records.inspections import InspectionOut
+from service.records.inspections import Record
 from service.records.outboxes import Away, Refused
 
 TIMEOUT_S = 10.0
@@ -36,9 +36,9 @@ class Webhook:
         self._key = key_of(secret)
         self._clock_s = clock_s
 
-    def deliver(self, inspections: list[InspectionOut]) -> None:
+    def deliver(self, records: list[Record]) -> None:
         """Send each. Errors: Away for no answer or one that is not 2xx; Refused."""
-        for one in inspections:
+        for one in records:
             status = self._post(one.id, one.message)
             if status in ABOUT_THE_MESSAGE:
                 raise Refused(f"status {status}")

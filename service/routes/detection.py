@@ -21,7 +21,7 @@ from models.steps.fields import ConfidenceField
 from models.steps.pictures import Picture, encode_jpeg, encode_png
 from models.surroundings import Crop
 from service.deps import DetectionVisit, Visit, single_parameters
-from service.records.inspections import InspectionOut, inspection_of
+from service.records.inspections import Record, inspection_of
 from service.schemas import (
     AuditOut,
     CropOut,
@@ -119,8 +119,8 @@ async def detect_defects(
 
     async def answer() -> Response:
         found = partial(find_defects, visit, upload, bundle, detector, query)
-        body, inspection = await visit.run(found)
-        visit.services.recording.note(inspection)
+        body, record = await visit.run(found)
+        visit.services.recording.note(record)
         return Response(body, media_type="application/json")
 
     return await visit.once(upload, answer)
@@ -164,7 +164,7 @@ def is_audited(asked: bool | None, share: float, draw: Callable[[], float] = ran
 
 def find_defects(
     visit: Visit, upload: Upload, bundle: Bundle, detector: Detector, query: DetectionQuery
-) -> tuple[bytes, InspectionOut | None]:
+) -> tuple[bytes, Record | None]:
     """The whole answer as JSON, and what is recorded of it. Blocking: for a worker's thread."""
     trace, manifest = visit.trace, bundle.manifest
     scale = detector.mm_per_px
@@ -198,9 +198,10 @@ def find_defects(
         audit=AuditOut.of(audited, scale) if audited else None,
         timings_ms=trace.report_ms("queue", "decode", "locate", "segment", "outline"),
     )
-    is_recorded = visit.services.recording.is_on
-    inspection = inspection_of(answer, upload.image, bundle, query) if is_recorded else None
-    return answer.model_dump_json().encode(), inspection
+    record = None
+    if visit.services.recording.is_on:
+        record = Record.of(inspection_of(answer, upload.image, bundle, query))
+    return answer.model_dump_json().encode(), record
 
 
 def audit_picture(

@@ -7,7 +7,7 @@ import pytest
 from service.records.mqtt import Broker
 from service.records.outboxes import Away, Outbox, close
 from service.telemetry import Telemetry
-from tests.places import Mosquitto, Subscriber, free_port, inspection, wait_for
+from tests.places import Mosquitto, Subscriber, free_port, record, wait_for
 
 TOPIC = "plant/{product}/{verdict}"
 
@@ -24,7 +24,7 @@ def test_an_inspection_is_published_under_its_topic(mosquitto):
     subscriber = Subscriber(mosquitto)
     broker = Broker(mosquitto.url, TOPIC)
 
-    broker.deliver([inspection(part_id="A-17"), inspection(verdict="ng")])
+    broker.deliver([record(part_id="A-17"), record(verdict="ng")])
     wait_for(lambda: len(subscriber.got) == 2)
     broker.close()
     subscriber.close()
@@ -39,7 +39,7 @@ def test_a_broker_that_is_killed_and_returns_gets_every_message(mosquitto):
     subscriber = Subscriber(mosquitto)
     broker = Broker(mosquitto.url, TOPIC)
     outbox = Outbox("mqtt", broker.deliver, Telemetry(), max_bytes=10**6, batch=10)
-    sent = [inspection() for _ in range(4)]
+    sent = [record() for _ in range(4)]
 
     outbox.put(sent[0], 1)
     wait_for(lambda: len(subscriber.got) == 1)
@@ -65,7 +65,7 @@ def test_a_wrong_password_is_a_broker_that_is_away(mosquitto):
     broker = Broker(f"mqtt://line:wrong@127.0.0.1:{mosquitto.port}", TOPIC)
 
     with pytest.raises(Away) as away:
-        broker.deliver([inspection()])
+        broker.deliver([record()])
 
     assert "wrong" not in str(away.value)
 
@@ -74,7 +74,7 @@ def test_a_broker_that_is_not_there_is_away():
     broker = Broker(f"mqtt://127.0.0.1:{free_port()}", TOPIC)
 
     with pytest.raises(Away):
-        broker.deliver([inspection()])
+        broker.deliver([record()])
 
 
 @pytest.mark.parametrize("url", ["", "http://h", "mqtt://", "h:1883"])

@@ -11,7 +11,7 @@ import pytest
 from service.records.recording import Recording, RecordsOff
 from service.settings import Settings
 from service.telemetry import Telemetry
-from tests.places import Postgres, Receiver, inspection, wait_for
+from tests.places import Postgres, Receiver, record, wait_for
 
 PNG = {"Content-Type": "image/png"}
 
@@ -45,7 +45,7 @@ def sqlite(tmp_path) -> str:
 def test_without_places_nothing_is_recorded():
     recording = Recording(Settings(), Telemetry())
 
-    recording.note(inspection())
+    recording.note(record())
 
     assert not recording.is_on
     with pytest.raises(RecordsOff):

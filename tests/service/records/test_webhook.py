@@ -10,7 +10,7 @@ import pytest
 from service.records.outboxes import Away, Outbox, Refused, close
 from service.records.webhook import Webhook, key_of, signature_of
 from service.telemetry import Telemetry
-from tests.places import Receiver, inspection, wait_for
+from tests.places import Receiver, record, wait_for
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -32,7 +32,7 @@ def test_a_signature_is_the_one_of_the_specifications_example():
 
 
 def test_a_receiver_can_prove_who_sent_the_message_and_when(receiver):
-    one = inspection(part_id="A-17")
+    one = record(part_id="A-17")
 
     Webhook(receiver.url, SECRET, clock_s=lambda: 1700000000.9).deliver([one])
 
@@ -51,7 +51,7 @@ def test_a_receiver_that_may_be_mended_is_away(receiver, status):
     receiver.statuses = [status]
 
     with pytest.raises(Away, match=str(status)):
-        Webhook(receiver.url, SECRET).deliver([inspection()])
+        Webhook(receiver.url, SECRET).deliver([record()])
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
@@ -59,13 +59,13 @@ def test_a_message_that_is_refused_for_itself_is_not_sent_again(receiver, status
     receiver.statuses = [status]
 
     with pytest.raises(Refused):
-        Webhook(receiver.url, SECRET).deliver([inspection()])
+        Webhook(receiver.url, SECRET).deliver([record()])
 
 
 def test_a_receiver_that_fails_goes_away_and_returns_gets_every_message(receiver):
     receiver.statuses = [500, 503]
     outbox = Outbox("webhook", Webhook(receiver.url, SECRET).deliver, Telemetry(), max_bytes=10**6)
-    first, second = inspection(), inspection()
+    first, second = record(), record()
 
     outbox.put(first, 1)
     wait_for(lambda: len(receiver.got) == 3)
