@@ -82,6 +82,7 @@ class Replays:
         self._clock_s = clock_s
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._bytes = 0
+        self._streamed_bytes = 0
         self._running: dict[str, str] = {}
 
     async def claim(self, claim: Claim) -> Kept | None:
@@ -126,16 +127,25 @@ class Replays:
         self, claim: Claim, media_type: str, chunks: AsyncIterator[bytes]
     ) -> AsyncIterator[bytes]:
         passed: list[bytes] = []
-        left = self._max_bytes
-        async for chunk in chunks:
-            left -= len(chunk)
-            if left < 0:
-                passed.clear()
-            else:
-                passed.append(chunk)
-            yield chunk
-        if left >= 0:
-            self._keep(claim, media_type, b"".join(passed))
+        is_whole = True
+        try:
+            async for chunk in chunks:
+                is_whole = is_whole and self._streamed_bytes + len(chunk) <= self._max_bytes
+                if is_whole:
+                    passed.append(chunk)
+                    self._streamed_bytes += len(chunk)
+                else:
+                    self._let_go(passed)
+                yield chunk
+            if is_whole:
+                self._keep(claim, media_type, b"".join(passed))
+        finally:
+            self._let_go(passed)
+
+    def _let_go(self, passed: list[bytes]) -> None:
+        """All streams together hold as much as all kept answers may."""
+        self._streamed_bytes -= sum(map(len, passed))
+        passed.clear()
 
     def _keep(self, claim: Claim, media_type: str, body: bytes) -> None:
         if len(body) > self._max_bytes:

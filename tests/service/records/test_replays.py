@@ -162,6 +162,30 @@ def test_a_stream_is_kept_when_it_has_ended_and_was_not_too_long(chunks, is_kept
     assert (claimed(replays) is not None) == is_kept
 
 
+def test_streams_in_progress_share_one_room_and_give_it_back():
+    replays = replays_of(max_bytes=8)
+    claims = [Claim(key, "request") for key in "abc"]
+
+    async def stream():
+        yield b"123"
+        yield b"456"
+
+    async def interleave():
+        streams = [
+            replays.keep(claim, StreamingResponse(stream())).body_iterator for claim in claims
+        ]
+        for one in streams:
+            await anext(one)
+        await streams[0].aclose()  # its reader went away
+        return [[chunk async for chunk in one] for one in streams[1:]]
+
+    rests = asyncio.run(interleave())
+    is_kept = [claimed(replays, claim) is not None for claim in claims]
+
+    assert rests == [[b"456"]] * 2
+    assert is_kept == [False, True, False]
+
+
 @pytest.mark.parametrize(
     "other",
     [
