@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from service.records.inspections import InspectionOut
-from service.records.outboxes import Away
+from service.records.outboxes import Away, Refused
 from service.records.replays import Claim, Kept
 from service.records.tables import ANSWERS, INSPECTIONS, migrate
 
@@ -27,11 +27,17 @@ POSTGRES = {
     "options": "-c statement_timeout=10000",
 }
 """A server that stops answering is away, not slow."""
+QUERY_CANCELED = "57014"
+"""Postgres' word for a statement that took longer than that, or that its keeper ended."""
 DRIVERS = ("sqlite", "postgresql", "postgresql+psycopg")
 INSERT: dict[str, Callable[[Table], Any]] = {
     "postgresql": postgresql.insert,
     "sqlite": sqlite.insert,
 }
+
+
+class TookTooLong(Away):
+    """The database ended the statement."""
 
 
 class Database:
@@ -83,7 +89,10 @@ class Database:
         return self._forget(INSPECTIONS, INSPECTIONS.c.id.in_(old))
 
     def keep_answers(self, answers: Sequence[Kept]) -> None:
-        """Add answers, each in place of an older one under its key."""
+        """Add answers, each in place of an older one under its key.
+
+        Errors: also Refused, where they take too long: they are not worth a second try.
+        """
         rows = [
             {
                 "key": one.claim.key,
@@ -95,10 +104,13 @@ class Database:
             }
             for one in answers
         ]
-        with self._transaction() as db:
-            insert = INSERT[db.dialect.name](ANSWERS)
-            newer = {name: insert.excluded[name] for name in rows[0]}
-            db.execute(insert.on_conflict_do_update(index_elements=["key"], set_=newer), rows)
+        try:
+            with self._transaction() as db:
+                insert = INSERT[db.dialect.name](ANSWERS)
+                newer = {name: insert.excluded[name] for name in rows[0]}
+                db.execute(insert.on_conflict_do_update(index_elements=["key"], set_=newer), rows)
+        except TookTooLong as error:
+            raise Refused(str(error)) from None
 
     def find_answer(self, key: str) -> Kept | None:
         """The answer under a key, however old."""
@@ -134,7 +146,9 @@ class Database:
             raise
         except (SQLAlchemyError, sqlite3.Error) as error:
             self._is_prepared = False
-            raise Away(_reason(error)) from None
+            cause = getattr(error, "orig", None)
+            is_canceled = getattr(cause, "sqlstate", None) == QUERY_CANCELED
+            raise (TookTooLong if is_canceled else Away)(_reason(error)) from None
 
     def _prepare(self) -> None:
         """Connect first: nobody waits for a connection that another one waits for."""

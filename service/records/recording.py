@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 BATCH = 100
 PATIENCE_S = 5.0
 """Time for what still waits when the service stops."""
+SHELF_BYTES = 8 * 1024**2
+"""A longer answer is kept in memory alone: a database is no place for files."""
 LOOKUP_THREADS = 4
 LOOKUP_S = 0.5
 """Time for a kept answer to be found; the request then runs as one without such an answer."""
@@ -81,7 +83,7 @@ class Recording:
 
     def keep(self, answer: Kept) -> None:
         """Keep an answer where it survives a restart, if there is such a place."""
-        if self._answers is not None:
+        if self._answers is not None and len(answer.body) <= SHELF_BYTES:
             self._answers.put(answer, len(answer.body))
 
     async def find(self, key: str) -> Kept | None:

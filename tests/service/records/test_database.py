@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import create_engine, text
 
 from service.records.database import Database, open_engine
-from service.records.outboxes import Away
+from service.records.outboxes import Away, Refused
 from service.records.replays import Claim, Kept
-from tests.places import Postgres, inspection
+from tests.places import Postgres, inspection, wait_for
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -186,3 +187,35 @@ def test_two_services_that_start_on_one_postgres_make_its_tables_once(postgres: 
     engine.dispose()
     one.close()
     other.close()
+
+
+def test_an_answer_that_takes_the_database_too_long_is_refused_and_a_row_waits(postgres: Postgres):
+    url = postgres.new_database()
+    database, errors = Database(url), []
+    database.write([inspection()])
+    engine = create_engine(url)
+
+    def write() -> None:
+        for deliver, item in ((database.keep_answers, kept("a")), (database.write, inspection())):
+            try:
+                deliver([item])
+            except (Away, Refused) as error:
+                errors.append(error)
+
+    writing = threading.Thread(target=write)
+    keeper_engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+    with engine.connect() as other, keeper_engine.connect() as keeper:
+        other.execute(text("LOCK TABLE kept_answers, inspections"))
+        writing.start()
+        for count in (1, 2):
+            wait_for(lambda: keeper.execute(text(CANCEL)).first() is not None)
+            wait_for(lambda count=count: len(errors) == count)
+    writing.join()
+
+    assert isinstance(errors[0], Refused)
+    assert isinstance(errors[1], Away)
+    engine.dispose()
+    database.close()
+
+
+CANCEL = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"

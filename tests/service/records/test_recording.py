@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from service.records.recording import Recording, RecordsOff
+from service.records.recording import SHELF_BYTES, Recording, RecordsOff
+from service.records.replays import Claim, Kept
 from service.settings import Settings
 from service.telemetry import Telemetry
 from tests.places import Postgres, Receiver, record, wait_for
@@ -129,6 +130,18 @@ def test_rows_beyond_the_bound_are_dropped_and_counted(serve, tmp_path, red_squa
     assert statuses == [200, 200]
     dropped = 'flawsmith_outbox_dropped_total{place="database",reason="full"}'
     assert value_of(client, dropped) == 2
+
+
+def test_an_answer_too_long_for_a_database_is_not_sent_there(sqlite):
+    recording = Recording(Settings(database=sqlite), Telemetry())
+    long, short = (b"x" * size for size in (SHELF_BYTES + 1, SHELF_BYTES))
+
+    for key, body in (("long", long), ("short", short)):
+        recording.keep(Kept(Claim(key, "request"), "application/zip", body, time.time() + 60))
+    wait_for(lambda: recording.log().find_answer("short") is not None)
+
+    assert recording.log().find_answer("long") is None
+    recording.close()
 
 
 @pytest.mark.slow
