@@ -17,6 +17,7 @@ from models.errors import FlawsmithError
 from service.app import create_app
 from service.compute.engine import Engine
 from service.connections import ConnectionLimits, protocol_of
+from service.extras import SettingRefused
 from service.keys import Role, entry_of, new_key, write_entry
 from service.settings import Settings
 from service.telemetry import write_logs_as_json
@@ -82,7 +83,11 @@ def serve() -> int:
         print(error, file=sys.stderr)
         return 2
     write_logs_as_json(settings.log_level)
-    app = create_app(settings, answers_while_loading=True)
+    try:
+        app = create_app(settings, answers_while_loading=True)
+    except SettingRefused as error:
+        print(error, file=sys.stderr)
+        return 2
     config = uvicorn_config(app, settings)
     try:
         config.load()

@@ -18,7 +18,7 @@ from service.bundles.watch import watched
 from service.compute.engine import Engine
 from service.deps import Services, require_role
 from service.problems import install_problem_handlers, problem_responses
-from service.records.recording import Recording
+from service.records.recording import Recording, open_places
 from service.records.replays import Replays
 from service.routes import detection, health, inspections, models, repository, synthesis
 from service.settings import Settings
@@ -42,15 +42,16 @@ def create_app(settings: Settings, *, answers_while_loading: bool = False) -> Fa
     A bad bundle fails the start, not the first request. With answers_while_loading the start does
     not wait: the application lives and is not ready, and its server looks at `Loading.error`.
 
-    Errors: at its start, BundleError, which names the bundle.
+    Errors: SettingRefused; at its start, BundleError, which names the bundle.
     """
+    places = open_places(settings)
     tracing = open_tracing()
     telemetry = Telemetry(tracing)
     engine = Engine(settings, telemetry)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        recording = Recording(settings, telemetry)
+        recording = Recording(places, settings, telemetry)
         replays = Replays(
             recording, keep_s=settings.idempotency_s, max_bytes=settings.idempotency_bytes
         )

@@ -1,4 +1,4 @@
-"""Settings that need more than is installed."""
+"""Settings that cannot be had, and those that need more than is installed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from contextlib import contextmanager
 from models.errors import FlawsmithError
 
 
-class ExtraMissing(FlawsmithError):
+class SettingRefused(FlawsmithError):
+    """A setting is no such thing; the words name it, and repeat no secret."""
+
+
+class ExtraMissing(SettingRefused):
     """A setting asks for what is not installed."""
 
 

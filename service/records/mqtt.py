@@ -30,8 +30,7 @@ class Broker:
         """Errors: ValueError, which does not repeat the URL: it may hold a password."""
         refusal = "SERVICE_MQTT_URL is mqtt(s)://USER:PASSWORD@HOST:PORT"
         self._parts = address_of(url, tuple(PORTS), refusal)
-        unknown = {name for _, name, _, _ in Formatter().parse(topic) if name} - TOPIC_FIELDS
-        if unknown or set(topic) & {"+", "#", "\0"} or not topic:
+        if not _is_topic(topic):
             known = " ".join(f"{{{name}}}" for name in sorted(TOPIC_FIELDS))
             raise ValueError(f"SERVICE_MQTT_TOPIC is a topic, in which may stand {known}")
         self._topic = topic
@@ -99,3 +98,12 @@ class Answer:
         if not self._is_there.wait(TIMEOUT_S) or self._reason is None:
             return "the broker does not answer"
         return str(self._reason) if self._reason.is_failure else None
+
+
+def _is_topic(topic: str) -> bool:
+    try:
+        fields = {name for _, name, _, _ in Formatter().parse(topic) if name is not None}
+        topic.format(**dict.fromkeys(TOPIC_FIELDS, ""))
+    except (ValueError, LookupError):
+        return False
+    return bool(topic) and fields <= TOPIC_FIELDS and not set(topic) & {"+", "#", "\0"}

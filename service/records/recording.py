@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from models.errors import FlawsmithError
-from service.extras import extra_of
+from service.extras import SettingRefused, extra_of
 from service.records.inspections import Record
 from service.records.outboxes import Away, Outbox, close
 from service.records.readers import Readers
@@ -49,26 +50,42 @@ class InspectionMissing(FlawsmithError):
     """There is no record of this id."""
 
 
-class Recording:
-    """Where the inspections and the kept answers of one application go."""
+@dataclass(frozen=True)
+class Places:
+    """Where the records of a deployment go. Nothing has been asked of them."""
 
-    def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
-        """Errors: ExtraMissing; ValueError for a URL that cannot be read."""
+    database: Database | None
+    webhook: Webhook | None
+    broker: Broker | None
+
+
+def open_places(settings: Settings) -> Places:
+    """As the settings say. Errors: SettingRefused, by the setting's name, without its value."""
+    try:
+        return Places(_database(settings), _webhook(settings), _broker(settings))
+    except ValueError as error:
+        raise SettingRefused(str(error)) from None
+
+
+class Recording:
+    """How the inspections and the kept answers of one application get to their places."""
+
+    def __init__(self, places: Places, settings: Settings, telemetry: Telemetry) -> None:
         self._settings = settings
         self._telemetry = telemetry
         self._inspections: list[Outbox[Record]] = []
         self._answers: Outbox[Kept] | None = None
-        self._database: Database | None = None
+        self._database = places.database
         self._retention: Retention | None = None
-        self._broker: Broker | None = None
+        self._broker = places.broker
         self._lookups = Readers("look-up", LOOKUP_THREADS)
         self._rest_until_s = 0.0
-        if settings.database is not None:
-            self._record(settings.database.get_secret_value())
-        if settings.webhook_url is not None:
-            self._call(settings.webhook_url.get_secret_value())
-        if settings.mqtt_url is not None:
-            self._publish(settings.mqtt_url.get_secret_value())
+        if places.database is not None:
+            self._record(places.database)
+        if places.webhook is not None:
+            self._add("webhook", places.webhook.deliver)
+        if places.broker is not None:
+            self._add("mqtt", places.broker.deliver, BATCH)
 
     @property
     def is_on(self) -> bool:
@@ -117,11 +134,7 @@ class Recording:
         if self._broker is not None:
             self._broker.close()
 
-    def _record(self, url: str) -> None:
-        with extra_of("SERVICE_DATABASE", "records"):
-            from service.records.database import Database
-        self._database = database = Database(url)
-
+    def _record(self, database: Database) -> None:
         def write(records: list[Record]) -> None:
             database.write([record.inspection() for record in records])
 
@@ -134,18 +147,31 @@ class Recording:
         )
         self._retention = Retention(database, self._settings)
 
-    def _call(self, url: str) -> None:
-        secret = self._settings.webhook_secret
-        webhook = Webhook(url, secret.get_secret_value() if secret else None)
-        self._add("webhook", webhook.deliver)
-
-    def _publish(self, url: str) -> None:
-        with extra_of("SERVICE_MQTT_URL", "mqtt"):
-            from service.records.mqtt import Broker
-        self._broker = Broker(url, self._settings.mqtt_topic)
-        self._add("mqtt", self._broker.deliver, BATCH)
-
     def _add(self, place: str, deliver: Callable[[list[Record]], None], batch: int = 1) -> None:
         room = self._settings.outbox_bytes
         outbox = Outbox(place, deliver, self._telemetry, max_bytes=room, batch=batch)
         self._inspections.append(outbox)
+
+
+def _database(settings: Settings) -> Database | None:
+    if settings.database is None:
+        return None
+    with extra_of("SERVICE_DATABASE", "records"):
+        from service.records.database import Database
+    return Database(settings.database.get_secret_value())
+
+
+def _webhook(settings: Settings) -> Webhook | None:
+    if settings.webhook_url is None:
+        return None
+    secret = settings.webhook_secret
+    url = settings.webhook_url.get_secret_value()
+    return Webhook(url, secret.get_secret_value() if secret else None)
+
+
+def _broker(settings: Settings) -> Broker | None:
+    if settings.mqtt_url is None:
+        return None
+    with extra_of("SERVICE_MQTT_URL", "mqtt"):
+        from service.records.mqtt import Broker
+    return Broker(settings.mqtt_url.get_secret_value(), settings.mqtt_topic)

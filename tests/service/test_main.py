@@ -108,6 +108,48 @@ def test_a_wrong_setting_is_named_and_ends_with_2():
     assert "port" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"SERVICE_DATABASE": "oracle://line:hunter2@h"}, "SERVICE_DATABASE"),
+        ({"SERVICE_WEBHOOK_URL": "http://h/x", "SERVICE_WEBHOOK_SECRET": "hunter2"}, "whsec_"),
+        ({"SERVICE_MQTT_URL": "mqtt://h", "SERVICE_MQTT_TOPIC": "a/{hunter2"}, "TOPIC"),
+    ],
+)
+def test_a_place_for_records_that_cannot_be_one_ends_with_2_and_one_line(environment, named):
+    done = serve(**environment)
+
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert named in line
+    assert "hunter2" not in line
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("missing", "setting", "url", "extra"),
+    [
+        ("sqlalchemy", "SERVICE_DATABASE", "sqlite:////x", "records"),
+        ("paho", "SERVICE_MQTT_URL", "mqtt://h", "mqtt"),
+        ("opentelemetry.exporter", "OTEL_EXPORTER_OTLP_ENDPOINT", "http://h", "telemetry"),
+    ],
+)
+def test_a_missing_extra_ends_with_2_and_says_how_to_get_it(missing, setting, url, extra):
+    without = f"import sys; sys.modules[{missing!r}] = None; "
+    done = subprocess.run(
+        [sys.executable, "-c", without + "from service.__main__ import main; sys.exit(main())"],
+        env={"PATH": os.environ["PATH"], setting: url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert line.startswith(f"{setting} needs ")
+    assert f"flawsmith[{extra}]" in line
+
+
 def errors_of(done: subprocess.CompletedProcess[str]) -> list[str]:
     lines = map(json.loads, done.stdout.splitlines())
     return [line["message"] for line in lines if line["level"] == "error"]

@@ -83,7 +83,9 @@ def test_a_url_that_is_none_is_refused(url):
         Broker(url, TOPIC)
 
 
-@pytest.mark.parametrize("topic", ["", "a/#", "a/+", "{part_id}", "{product.__class__}"])
+@pytest.mark.parametrize(
+    "topic", ["", "a/#", "a/+", "{part_id}", "{product.__class__}", "{}", "{", "{product!x}"]
+)
 def test_a_topic_that_is_none_is_refused(topic):
     with pytest.raises(ValueError, match="SERVICE_MQTT_TOPIC"):
         Broker("mqtt://h", topic)

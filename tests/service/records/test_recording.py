@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from service.records.recording import SHELF_BYTES, Recording, RecordsOff
+from service.extras import SettingRefused
+from service.records.recording import SHELF_BYTES, Recording, RecordsOff, open_places
 from service.records.replays import Claim, Kept
 from service.settings import Settings
 from service.telemetry import Telemetry
@@ -38,13 +39,18 @@ def value_of(client, metric: str) -> float:
     return float(found[1])
 
 
+def recording_of(**settings: str) -> Recording:
+    asked = Settings(**settings)
+    return Recording(open_places(asked), asked, Telemetry())
+
+
 @pytest.fixture
 def sqlite(tmp_path) -> str:
     return f"sqlite:///{tmp_path / 'records.db'}"
 
 
 def test_without_places_nothing_is_recorded():
-    recording = Recording(Settings(), Telemetry())
+    recording = recording_of()
 
     recording.note(record())
 
@@ -133,7 +139,7 @@ def test_rows_beyond_the_bound_are_dropped_and_counted(serve, tmp_path, red_squa
 
 
 def test_an_answer_too_long_for_a_database_is_not_sent_there(sqlite):
-    recording = Recording(Settings(database=sqlite), Telemetry())
+    recording = recording_of(database=sqlite)
     long, short = (b"x" * size for size in (SHELF_BYTES + 1, SHELF_BYTES))
 
     for key, body in (("long", long), ("short", short)):
@@ -191,8 +197,8 @@ def test_an_answer_becomes_a_signed_message(serve, red_square_png):
     ],
 )
 def test_a_place_that_cannot_be_one_stops_the_start_by_its_settings_name(settings, named):
-    with pytest.raises(ValueError, match=named):
-        Recording(Settings(**settings), Telemetry())
+    with pytest.raises(SettingRefused, match=named):
+        open_places(Settings(**settings))
 
 
 def test_no_secret_is_told_in_logs_or_answers(serve, red_square_png, caplog):
