@@ -96,7 +96,7 @@ def create_app(settings: Settings, *, answers_while_loading: bool = False) -> Fa
     app.include_router(
         inspections.router,
         dependencies=guarded,
-        responses=problem_responses(401, 403, 404, 422, 503),
+        responses=problem_responses(401, 403, 404, 422, 429, 503, 504),
     )
     app.include_router(
         repository.router,

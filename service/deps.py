@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
@@ -158,21 +159,43 @@ class Visit:
             pass
 
 
+async def time_limit(
+    services: Annotated[Services, Depends(services_of)],
+    timeout_ms: Annotated[
+        int | None,
+        Header(
+            alias="X-Request-Timeout-Ms",
+            ge=1,
+            le=2**31 - 1,
+            description="longest time for this request; the service's own limit still holds",
+        ),
+    ] = None,
+) -> float:
+    """The longest time of this request, seconds."""
+    limit_s = services.settings.timeout_s
+    return limit_s if timeout_ms is None else min(limit_s, timeout_ms / 1000.0)
+
+
+TimeLimit = Annotated[float, Depends(time_limit)]
+
+
+@asynccontextmanager
+async def deadline(limit_s: float) -> AsyncIterator[None]:
+    """End what is inside when the time is over. Errors: DeadlineExceeded."""
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError as error:
+        raise DeadlineExceeded(f"not done within {limit_s:g} s") from error
+
+
 def visit_in(lane: LaneName) -> Callable[..., AsyncIterator[Visit]]:
     """A dependency: a visit whose work is done in that lane."""
 
     async def visit(
         request: Request,
         services: Annotated[Services, Depends(services_of)],
-        timeout_ms: Annotated[
-            int | None,
-            Header(
-                alias="X-Request-Timeout-Ms",
-                ge=1,
-                le=2**31 - 1,
-                description="longest time for this request; the service's own limit still holds",
-            ),
-        ] = None,
+        limit_s: TimeLimit,
         idempotency_key: Annotated[
             str | None,
             Header(
@@ -186,16 +209,12 @@ def visit_in(lane: LaneName) -> Callable[..., AsyncIterator[Visit]]:
 
         Errors: ServiceBusy, ServiceDraining, DeadlineExceeded.
         """
-        limit_s = services.settings.timeout_s
-        limit_s = limit_s if timeout_ms is None else min(limit_s, timeout_ms / 1000.0)
         with services.engine.visit(lane) as ticket:
             trace = request.state.trace
             guest = Visit(request, services, trace, limit_s, ticket, idempotency_key)
             try:
-                async with asyncio.timeout(limit_s):
+                async with deadline(limit_s):
                     yield guest
-            except TimeoutError as error:
-                raise DeadlineExceeded(f"not done within {limit_s:g} s") from error
             finally:
                 guest.leave()
 

@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from models.errors import FlawsmithError
+from service.compute.admission import ServiceBusy
 from service.extras import SettingRefused, extra_of
 from service.records.inspections import Record
 from service.records.outboxes import Away, Outbox, close
@@ -30,11 +31,14 @@ if TYPE_CHECKING:
     from service.records.database import Database
     from service.records.mqtt import Broker
 
+Found = TypeVar("Found")
 BATCH = 100
 PATIENCE_S = 5.0
 """Time for what still waits when the service stops."""
 SHELF_BYTES = 8 * 1024**2
 """A longer answer is kept in memory alone: a database is no place for files."""
+QUESTIONS = 4
+"""Of the inspection log, at once: those of a place that hangs are counted until they end."""
 LOOKUP_THREADS = 4
 LOOKUP_S = 0.5
 """Time for a kept answer to be found; the request then runs as one without such an answer."""
@@ -79,6 +83,7 @@ class Recording:
         self._retention: Retention | None = None
         self._broker = places.broker
         self._lookups = Readers("look-up", LOOKUP_THREADS)
+        self._questions = Readers("question", QUESTIONS)
         self._rest_until_s = 0.0
         if places.database is not None:
             self._record(places.database)
@@ -115,6 +120,16 @@ class Recording:
             self._rest_until_s = time.monotonic() + REST_S
             return None
 
+    async def ask(self, question: Callable[[Database], Found]) -> Found:
+        """The answer of the inspection log to a blocking question.
+
+        Errors: ServiceBusy while it has enough to answer; RecordsOff; Away.
+        """
+        log = self.log()
+        if self._questions.are_busy:
+            raise ServiceBusy(f"{QUESTIONS} questions are being answered from the records", 1)
+        return await self._questions.ask(partial(question, log))
+
     def log(self) -> Database:
         """The inspection log. Errors: RecordsOff; Away at once, once the writer has found it so."""
         if self._database is None:
@@ -128,6 +143,7 @@ class Recording:
         if self._retention is not None:
             self._retention.stop()
         self._lookups.close()
+        self._questions.close()
         close([*self._inspections, *([self._answers] if self._answers else [])], PATIENCE_S)
         if self._database is not None:
             self._database.close()

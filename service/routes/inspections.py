@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 
 from models.rules import Decision, Verdict
-from service.deps import ServicesDep, single_parameters
+from service.deps import ServicesDep, TimeLimit, deadline, single_parameters
 from service.records.inspections import REFERENCES, InspectionOut
 from service.records.recording import InspectionMissing
 from service.schemas import KnownParametersOnly
@@ -63,17 +63,21 @@ class InspectionsOut(BaseModel):
 
 @router.get("", response_model=InspectionsOut)
 async def list_inspections(
-    query: Annotated[InspectionQuery, Query()], services: ServicesDep
+    query: Annotated[InspectionQuery, Query()], services: ServicesDep, limit_s: TimeLimit
 ) -> Response:
     """Records, newest first. A record that is added meanwhile moves no page."""
-    page = await asyncio.to_thread(page_of, services.recording.log(), query)
+    async with deadline(limit_s):
+        page = await services.recording.ask(partial(page_of, query=query))
     return Response(page, media_type="application/json")
 
 
 @router.get("/{id}")
-async def find_inspection(id: Annotated[RecordId, Path()], services: ServicesDep) -> InspectionOut:
+async def find_inspection(
+    id: Annotated[RecordId, Path()], services: ServicesDep, limit_s: TimeLimit
+) -> InspectionOut:
     """One record."""
-    found = await asyncio.to_thread(services.recording.log().find, id)
+    async with deadline(limit_s):
+        found = await services.recording.ask(lambda log: log.find(id))
     if found is None:
         raise InspectionMissing("no such record; it may have been too old to be kept")
     return found

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from service.keys import entry_of, new_key, write_entry
@@ -92,3 +94,29 @@ def test_a_deployment_without_a_database_says_so(serve):
 
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
     assert "SERVICE_DATABASE" in answer.json()["detail"]
+
+
+@pytest.fixture
+def client_of_silence(serve):
+    """An application whose database takes a call and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        yield serve(database=f"postgresql://x@127.0.0.1:{silent.getsockname()[1]}/x")
+
+
+def test_a_question_that_takes_too_long_ends_at_its_deadline(client_of_silence):
+    answer = client_of_silence.get("/inspections", headers={"X-Request-Timeout-Ms": "50"})
+
+    assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
+
+
+def test_more_questions_than_are_answered_at_once_are_told_to_come_again(client_of_silence):
+    soon = {"X-Request-Timeout-Ms": "50"}
+
+    answers = [client_of_silence.get(path, headers=soon) for path in 2 * PATHS + PATHS[:1]]
+
+    assert [answer.status_code for answer in answers] == [504] * 4 + [429]
+    assert answers[-1].json()["code"] == "busy"
+    assert int(answers[-1].headers["Retry-After"]) >= 1
+
+
+PATHS = ["/inspections", f"/inspections/{inspection().id}"]
