@@ -24,9 +24,11 @@ RUN /venv/bin/pip install --constraint constraints.txt ".[gpu,mqtt,records,telem
 FROM environment AS environment-cpu
 RUN /venv/bin/pip install --constraint constraints.txt ".[service,mqtt,records,telemetry]"
 
-# ── what runs: the root file system may be read-only; uploads stay in memory, /tmp is a mere home ──
+# ── what runs: the root file system may be read-only; uploads stay in memory, /tmp is a mere home,
+#    /var/lib/flawsmith is a place for records where a volume is mounted ──
 FROM ${PYTHON_IMAGE} AS runtime
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin flawsmith
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin flawsmith \
+    && install -d -o 10001 -g 10001 /var/lib/flawsmith
 WORKDIR /app
 COPY LICENSE ./
 COPY models/ models/

@@ -17,6 +17,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
+from service.records.recording import PATIENCE_S
 from service.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -105,6 +106,23 @@ def test_the_monitoring_profile_brings_the_dashboard_to_grafana(composition):
 
 def dashboard() -> dict[str, Any]:
     return json.loads((ROOT / "docker/grafana/flawsmith.json").read_text())
+
+
+def test_records_have_a_place_that_is_the_users_and_outlives_its_container(composition):
+    (folder,) = re.findall(r"install -d -o 10001 -g 10001 (\S+)", dockerfile("service.Dockerfile"))
+    told = (ROOT / "docs/records.md").read_text()
+
+    assert "records" in composition["volumes"]
+    for name in ("flawsmith", "flawsmith-gpu"):
+        assert f"records:{folder}" in composition["services"][name]["volumes"]
+    assert f"sqlite:///{folder}/records.db" in told
+
+
+def test_a_container_is_killed_later_than_the_service_needs_to_stop(composition):
+    needed_s = Settings().drain_s + PATIENCE_S
+
+    for name in ("flawsmith", "flawsmith-gpu"):
+        assert int(composition["services"][name]["stop_grace_period"].rstrip("s")) > needed_s
 
 
 def test_no_port_is_open_to_the_network_unasked(composition):
