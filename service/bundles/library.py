@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,7 +12,7 @@ from typing import TypeVar
 from models.bundle import Bundle, find_bundles
 from models.errors import BundleError, BundleMissing, DeviceMissing
 from service.bundles.folders import stamp_of, stamps_in
-from service.bundles.memory import return_memory
+from service.bundles.memory import Returns
 from service.bundles.replicas import BundleRefused, Prepare, open_replicas, warmed
 from service.bundles.shelf import Key, Loaded, Note, Shelf, Stamp, Standing
 from service.settings import Settings
@@ -47,6 +46,7 @@ class Library:
         self._loading: Key | None = None
         self._seen: Mapping[Key, Stamp] = {}
         self._changes = ThreadPoolExecutor(1, thread_name_prefix="library")
+        self._returns = Returns()
 
     def pick(
         self, product: str | None = None, version: str | None = None, device: int = 0
@@ -115,6 +115,7 @@ class Library:
     def close(self) -> None:
         """Begin no change any more."""
         self._changes.shutdown(wait=False, cancel_futures=True)
+        self._returns.close()
 
     async def _change(self, change: Callable[[], Answer]) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(self._changes, change)
@@ -143,7 +144,7 @@ class Library:
         finally:
             self._loading = None
         for replica in replicas:
-            self._return_memory_after(replica)
+            self._returns.after(replica)
         before = self._shelf
         self._shelf = before.with_bundle(key, Loaded(replicas, stamp))
         self._tell(before)
@@ -189,15 +190,6 @@ class Library:
             self._telemetry.bundles.remove(*labels)
         for labels in now:
             self._telemetry.bundles.labels(*labels).set(1)
-
-    def _return_memory_after(self, bundle: Bundle) -> None:
-        """When the last request lets go of it, hand its pages back to the system."""
-
-        def later() -> None:
-            with suppress(RuntimeError):  # the library is closed, and the process about to end
-                self._changes.submit(return_memory)
-
-        weakref.finalize(bundle, later).atexit = False
 
 
 def open_library(settings: Settings, telemetry: Telemetry, prepare: Prepare = warmed) -> Library:

@@ -3,7 +3,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import shutil
+import threading
+import time
 import weakref
+from concurrent.futures.thread import _global_shutdown_lock
 
 import psutil
 import pytest
@@ -298,6 +301,23 @@ def test_an_unloaded_bundle_is_freed_when_its_last_request_lets_go(folder):
     assert graph() is None
 
 
+def test_a_bundle_may_be_freed_in_the_middle_of_any_executors_submit(folder):
+    write_tiny_bundle(folder, version="2")
+    opened = library(folder)
+    held = [opened.pick("tiny", "2")]
+    unloads(opened, version="2")
+
+    def let_go():
+        with _global_shutdown_lock:  # as the garbage collector may find it
+            held.clear()
+
+    thread = threading.Thread(target=let_go, daemon=True)
+    thread.start()
+    thread.join(10.0)
+
+    assert not thread.is_alive()
+
+
 @pytest.mark.slow
 def test_the_memory_of_real_bundles_does_not_grow_with_loads_and_is_returned():
     product = "ball-screw"
@@ -310,7 +330,7 @@ def test_the_memory_of_real_bundles_does_not_grow_with_loads_and_is_returned():
         loads(opened, product)
         loaded = psutil.Process().memory_info().rss
         unloads(opened, product)
-        asyncio.run(opened.refresh())
+        time.sleep(0.2)
         held.append((loaded, psutil.Process().memory_info().rss))
 
     returned = [loaded - left for loaded, left in held]
