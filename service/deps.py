@@ -145,6 +145,7 @@ class Visit:
         finally:
             doing.cancel()
             leaving.cancel()
+            del doing, leaving  # a failure's frames would hold it, and the picture, in a cycle
 
     def has_time(self, share: float) -> bool:
         """For a worker that could stop early: whether that share of the request's time is left.

@@ -51,7 +51,10 @@ class Lane:
             stay.enter_context(ticket.at_work())
             doing = self._pool.submit(_work_as, ticket, work)
             doing.add_done_callback(_later(asyncio.get_running_loop(), stay.pop_all().close))
-        return await asyncio.wrap_future(doing)
+        try:
+            return await asyncio.wrap_future(doing)
+        finally:
+            del doing  # a failure's frames would hold it, and its work, in a cycle
 
     @property
     def wait_s(self) -> float:

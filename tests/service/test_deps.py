@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -252,6 +254,29 @@ def test_a_client_that_leaves_the_queue_is_never_served(busy, leaver):
 
     assert done == []
     assert "flawsmith_queued 0.0" in client.get("/metrics").text
+
+
+class Work:
+    """Something with a picture in it."""
+
+    def fail(self):
+        raise KeyError("fails")
+
+
+def test_work_that_failed_is_let_go_of_without_the_garbage_collector(client, leaver):
+    async def journey():
+        work = Work()
+        with pytest.raises(KeyError):
+            await leaver[0].run(work.fail)
+        return weakref.ref(work)
+
+    gc.collect()
+    gc.disable()
+    try:
+        work = client.portal.call(journey)
+        assert work() is None
+    finally:
+        gc.enable()
 
 
 def test_a_visit_has_time_until_only_the_asked_share_is_left(leaver):

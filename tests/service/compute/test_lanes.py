@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 
 import pytest
 from starlette.requests import ClientDisconnect
@@ -16,6 +18,22 @@ def lane():
     lane = Lane("detection", 1, RightOfWay(), Telemetry())
     yield lane
     lane.close()
+
+
+@pytest.fixture
+def no_collector():
+    """Only what nobody refers to is freed."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+class Work:
+    """Something with a picture in it."""
+
+    def fail(self) -> None:
+        raise KeyError("fails")
 
 
 def test_work_is_done_off_the_event_loop_under_its_ticket(lane):
@@ -82,6 +100,19 @@ def test_work_whose_visit_ended_before_a_thread_began_it_is_not_begun(lane):
         asyncio.run(lane.run(lambda: done.append("late"), ticket, Trace("1")))
 
     assert done == []
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_work_that_failed_is_let_go_of_without_the_garbage_collector(lane):
+    async def journey() -> weakref.ref[Work]:
+        work = Work()
+        with pytest.raises(KeyError):
+            await lane.run(work.fail, Ticket(), Trace("1"))
+        return weakref.ref(work)
+
+    work = asyncio.run(journey())
+
+    assert work() is None
 
 
 def test_the_time_in_the_queue_is_measured(lane):
