@@ -52,7 +52,7 @@ class Engine:
         self._door = Door(
             {name: len(self._ways) * size + settings.queue_size for name, size in sizes.items()},
             settings.max_decoded_bytes,
-            lambda name: min(lane.wait_s for lane in self._lanes_of(name).values()),
+            lambda name: min(lane.wait_s for lane in self._able_lanes(name).values()),
             telemetry,
         )
         self._spreading = ThreadPoolExecutor(AHEAD, thread_name_prefix="spread")
@@ -62,9 +62,11 @@ class Engine:
     def visit(self, lane: LaneName) -> Iterator[Ticket]:
         """Hold a place inside, from before the body is read until the answer is out.
 
-        It is the least busy device's guest. Errors: ServiceBusy, ServiceDraining.
+        It is the guest of the least busy device, of those where no graph fails if there are any.
+
+        Errors: ServiceBusy, ServiceDraining.
         """
-        lanes = self._lanes_of(lane)
+        lanes = self._able_lanes(lane)
         device = min(lanes, key=lambda one: lanes[one].visits)
         ticket = Ticket(lane, device, self._ways[device])
         with self._door.place(lane), lanes[device].visit():
@@ -117,11 +119,11 @@ class Engine:
         return serve(bundle, self._settings, self._telemetry.graphs, self.failures)
 
     def require_ready(self) -> None:
-        """Errors: ServiceDraining; DeviceLost while a loaded graph fails, see `Failures`."""
+        """Errors: ServiceDraining; DeviceLost while a loaded graph fails on each device."""
         if self.is_draining:
             raise ServiceDraining("the service is stopping")
-        if failing := self.failures.names:
-            raise DeviceLost(f"failing: {', '.join(failing)}")
+        if self.failures.devices >= self._ways.keys():
+            raise DeviceLost(f"failing: {', '.join(self.failures.names)}")
 
     @property
     def is_draining(self) -> bool:
@@ -144,5 +146,7 @@ class Engine:
             lane.close()
         self._spreading.shutdown(wait=False)
 
-    def _lanes_of(self, name: LaneName) -> dict[int, Lane]:
-        return {device: lane for (of, device), lane in self._lanes.items() if of == name}
+    def _able_lanes(self, name: LaneName) -> dict[int, Lane]:
+        """By device; all of them where every device fails."""
+        able = self._ways.keys() - self.failures.devices or self._ways.keys()
+        return {d: lane for (of, d), lane in self._lanes.items() if of == name and d in able}

@@ -20,12 +20,12 @@ class Failures:
 
     A failed run may be one picture's fault, or the device is gone for good; a trial tells. It comes
     at once, then every few seconds. Nothing keeps a graph loaded meanwhile: one that was unloaded
-    is forgotten.
+    is forgotten. Devices are counted from 0, as the settings name them.
     """
 
     def __init__(self, every_s: float = EVERY_S) -> None:
         self._every_s = every_s
-        self._failing: dict[int, str] = {}
+        self._failing: dict[int, tuple[str, int]] = {}
         self._lock = threading.Lock()
         self._closing = threading.Event()
 
@@ -33,9 +33,15 @@ class Failures:
     def names(self) -> list[str]:
         """What fails now."""
         with self._lock:
-            return sorted(self._failing.values())
+            return sorted({name for name, _ in self._failing.values()})
 
-    def note(self, name: str, trial: Callable[[], object]) -> None:
+    @property
+    def devices(self) -> frozenset[int]:
+        """Where it fails now."""
+        with self._lock:
+            return frozenset(device for _, device in self._failing.values())
+
+    def note(self, name: str, trial: Callable[[], object], device: int = 0) -> None:
         """A run failed; `trial`, a bound method, tells whether the next may. From any thread.
 
         Errors of the trial: DeviceLost while the graph fails.
@@ -45,8 +51,8 @@ class Failures:
         with self._lock:
             if key in self._failing or self._closing.is_set():
                 return
-            self._failing[key] = name
-        LOG.error("%s fails; it is tried again until it runs", name)
+            self._failing[key] = name, device
+        LOG.error("%s fails on device %d; it is tried again until it runs", name, device)
         work = (key, weakref.WeakMethod(trial))
         threading.Thread(target=self._try, args=work, name="trials", daemon=True).start()
 
@@ -59,8 +65,8 @@ class Failures:
             if self._closing.wait(self._every_s):
                 return
         with self._lock:
-            name = self._failing.pop(key)
-        LOG.warning("%s runs again, or is unloaded", name)
+            name, device = self._failing.pop(key)
+        LOG.warning("%s runs again on device %d, or is unloaded", name, device)
 
 
 def _fails(trial: Callable[[], object] | None) -> bool:

@@ -28,7 +28,8 @@ FEW_SHAPES = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
 class Gate:
     """A graph as requests call it: in their turn, with others, and only while somebody waits.
 
-    example: what it was warmed up with. note: told how to try it again when it fails.
+    example: what it was warmed up with. note: told how to try it again when it fails, and on which
+    device.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Gate:
         graph: GraphCall,
         sharing: Sharing,
         example: Arrays,
-        note: Callable[[Callable[[], None]], None],
+        note: Callable[[Callable[[], None], int], None],
         answered: Counter,
     ) -> None:
         self._batches = Batches(graph, sharing)
@@ -58,7 +59,7 @@ class Gate:
         try:
             outputs = self._batches.run(arrays, ticket.given_up.is_set)
         except DeviceLost:
-            self._note(self.try_again)
+            self._note(self.try_again, ticket.device)
             raise
         self._answered.inc(rows_of(arrays))
         return outputs

@@ -205,6 +205,47 @@ def test_it_is_not_ready_while_a_loaded_graph_fails(engine, tiny):
     asyncio.run(journey())
 
 
+def test_a_device_that_fails_gets_no_visit_while_another_runs(tiny):
+    engine = engine_of(device_ids="0,1", queue_size=8)
+    gone = [threading.Event(), threading.Event()]
+
+    def on(device):
+        def wrap(_, graph):
+            def call(**arrays):
+                if gone[device].is_set():
+                    raise RuntimeError("gone")
+                return graph(**arrays)
+
+            return call
+
+        return engine.serve(tiny.through(wrap))
+
+    served = [on(0), on(1)]
+    arrays = {"image": tiny_crop(served[0])}
+
+    async def answers() -> int:
+        with engine.visit("detection") as ticket:
+            graph = served[ticket.device].detector.segmenter.graph
+            await engine.run(lambda: graph(**arrays), ticket, Trace("1"))
+        return ticket.device
+
+    async def journey() -> list[int]:
+        gone[0].set()
+        with pytest.raises(DeviceLost):
+            await answers()
+        found = [await answers() for _ in range(3)]
+        engine.require_ready()
+        gone[1].set()
+        with pytest.raises(DeviceLost):
+            await answers()
+        with pytest.raises(DeviceLost, match="tiny 10 segmenter"):
+            engine.require_ready()
+        return found
+
+    assert asyncio.run(journey()) == [1, 1, 1]
+    engine.close()
+
+
 def tiny_crop(bundle):
     side_px = bundle.detector.segmenter.side_px
     return np.zeros((1, side_px, side_px, 3), np.uint8)

@@ -79,6 +79,18 @@ def test_one_that_is_mended_leaves_the_other_failing(failures):
     wait_until(lambda: failures.names == ["other"])
 
 
+def test_it_knows_the_devices_that_fail(failures):
+    one, other = Trial(), Trial()
+    failures.note("one", one.run, 0)
+    failures.note("one", other.run, 2)
+    both = failures.devices
+
+    other.is_mended.set()
+
+    assert both == {0, 2}
+    wait_until(lambda: failures.devices == {0})
+
+
 def test_trials_end_with_the_service():
     failures, trial = Failures(every_s=60.0), Trial()
     failures.note("one", trial.run)
