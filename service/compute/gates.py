@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from prometheus_client import Counter
 
 from models.bundle import Bundle, warm_up
+from models.detection import BATCH
 from models.errors import DeviceLost
 from models.graphs import GraphCall
 from service.compute.batching import Arrays, Batches, Outputs, Sharing, rows_of
@@ -19,8 +20,6 @@ from service.compute.tickets import TICKET
 from service.graph_metrics import GraphMetrics
 from service.settings import Settings
 
-MOST_CROPS = 16
-"""Rows that story 1 asks the segmenter for at once."""
 FEW_SHAPES = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
 """Providers for which each new shape of an input costs a search and memory."""
 
@@ -119,7 +118,7 @@ def sharing_of(name: str, bundle: Bundle, settings: Settings) -> Sharing:
     if name not in asked or name not in bundle.open_batches:
         return Sharing()
     has_few_shapes = bundle.providers[0] in FEW_SHAPES
-    rows = max(asked[name], MOST_CROPS if name == "segmenter" else 1)
+    rows = max(asked[name], BATCH if name == "segmenter" else 1)
     return Sharing(
         most=asked[name],
         window_s=settings.batch_window_ms / 1000.0,
