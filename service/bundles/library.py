@@ -14,7 +14,7 @@ from models.errors import BundleError, BundleMissing, DeviceMissing
 from service.bundles.folders import stamp_of, stamps_in
 from service.bundles.memory import Returns
 from service.bundles.replicas import BundleRefused, Prepare, open_replicas, warmed
-from service.bundles.shelf import Key, Loaded, Note, Shelf, Stamp, Standing
+from service.bundles.shelf import Key, Loaded, Note, Shelf, Stamp, Standing, in_order
 from service.settings import Settings
 from service.telemetry import Telemetry
 
@@ -177,7 +177,8 @@ class Library:
             if before.get(key) == stamp and not self._shelf.knows(key, stamp):
                 with suppress(BundleRefused):
                     self._load(key)
-        for product, version in self._shelf.loaded.keys() - seen.keys() - before.keys():
+        gone = self._shelf.loaded.keys() - seen.keys() - before.keys()
+        for product, version in sorted(gone, key=in_order):
             with suppress(ProductNeeded):
                 self._unload(self._shelf, product, version)
         self._shelf = self._shelf.with_notes_on(seen)

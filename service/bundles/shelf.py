@@ -52,7 +52,7 @@ class Shelf:
     def versions(self) -> dict[str, list[str]]:
         """Loaded products by name, each with its versions, oldest first."""
         found: dict[str, list[str]] = {}
-        for product, version in sorted(self.loaded, key=_in_order):
+        for product, version in sorted(self.loaded, key=in_order):
             found.setdefault(product, []).append(version)
         return found
 
@@ -98,7 +98,7 @@ class Shelf:
 
     def standings(self, on_disk: Mapping[Key, Stamp], loading: Key | None) -> list[Standing]:
         """Every version that is loaded or on the disk; products by name, versions oldest first."""
-        keys = sorted(on_disk.keys() | self.loaded.keys(), key=_in_order)
+        keys = sorted(on_disk.keys() | self.loaded.keys(), key=in_order)
         return [Standing(*key, *self._state_of(key, key in on_disk, loading)) for key in keys]
 
     def _state_of(self, key: Key, is_on_disk: bool, loading: Key | None) -> tuple[State, str]:
@@ -111,5 +111,6 @@ class Shelf:
         return "UNAVAILABLE", note.reason if note else "not loaded"
 
 
-def _in_order(key: Key) -> tuple[str, tuple[int, ...], str]:
+def in_order(key: Key) -> tuple[str, tuple[int, ...], str]:
+    """A key to sort by: products by name, versions oldest first."""
     return key[0], version_key(key[1]), key[1]

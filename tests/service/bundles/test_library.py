@@ -438,6 +438,18 @@ def test_the_default_products_last_version_outlives_its_folder(folder):
     assert Standing("tiny", "1", "READY", "its folder is gone") in rows(opened)
 
 
+def test_of_a_default_product_whose_folder_is_gone_the_newest_version_stays(folder):
+    write_tiny_bundle(folder, product="other")
+    for version in ("2", "9", "10", "11"):
+        write_tiny_bundle(folder, version=version)
+    opened = library(folder, watch_s=1, default_product="tiny")
+    shutil.rmtree(folder / "tiny")
+
+    looks(opened, 2)
+
+    assert opened.versions()["tiny"] == ["11"]
+
+
 def test_an_empty_folder_is_one_that_went_away_and_unloads_nothing(folder):
     write_tiny_bundle(folder, product="other")
     opened = library(folder, watch_s=1)
