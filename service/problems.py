@@ -24,6 +24,7 @@ from models.errors import (
     PictureTooSmall,
     PictureUnreadable,
 )
+from service.bundles.folders import FolderAway
 from service.bundles.library import ProductNeeded
 from service.bundles.loading import StillLoading
 from service.bundles.replicas import BundleRefused
@@ -58,6 +59,7 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     ServiceBusy: (429, "busy"),
     ClientDisconnect: (499, "client_gone"),
     Away: (503, "records_unavailable"),
+    FolderAway: (503, "bundles_unavailable"),
     DeviceLost: (503, "not_ready"),
     StillLoading: (503, "not_ready"),
     ServiceDraining: (503, "draining"),
@@ -86,6 +88,7 @@ TITLES = {
     "busy": "The service is busy",
     "client_gone": "The client went away",
     "records_unavailable": "The database is away; the service works on without it",
+    "bundles_unavailable": "The bundles' folder is away; what is loaded serves on",
     "not_ready": "The service is not ready",
     "draining": "The service is stopping",
     "deadline_exceeded": "The deadline is over",

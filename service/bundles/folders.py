@@ -5,16 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 
 from models.bundle import find_bundles
+from models.errors import FlawsmithError
 from service.bundles.shelf import Key, Stamp
 
 
+class FolderAway(FlawsmithError):
+    """The bundles' folder cannot be read: a share that hangs, a right that was taken away."""
+
+
 def stamps_in(root: Path) -> dict[Key, Stamp]:
-    """Every folder <product>/<version>/ with its stamp. Blocking."""
+    """Every folder <product>/<version>/ with its stamp. Blocking. Errors: FolderAway."""
     return {
         (product, version): stamp_of(folder)
-        for product, versions in find_bundles(root).items()
+        for product, versions in bundles_in(root).items()
         for version, folder in versions.items()
     }
+
+
+def bundles_in(root: Path) -> dict[str, dict[str, Path]]:
+    """What `find_bundles` finds. Blocking. Errors: FolderAway."""
+    try:
+        return find_bundles(root)
+    except OSError as error:
+        raise FolderAway(f"the bundles' folder cannot be read: {error.strerror}") from error
 
 
 def stamp_of(folder: Path) -> Stamp:

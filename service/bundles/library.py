@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
-from models.bundle import Bundle, find_bundles
+from models.bundle import Bundle
 from models.errors import BundleError, BundleMissing, DeviceMissing
-from service.bundles.folders import stamp_of, stamps_in
+from service.bundles.folders import bundles_in, stamp_of, stamps_in
 from service.bundles.memory import Returns
 from service.bundles.replicas import BundleRefused, Prepare, open_replicas, warmed
 from service.bundles.shelf import Key, Loaded, Note, Shelf, Stamp, Standing, in_order
@@ -67,7 +67,7 @@ class Library:
 
         It replaces what is loaded of its version; other versions stay.
 
-        Errors: BundleMissing; BundleRefused, and what served before serves on.
+        Errors: BundleMissing; FolderAway; BundleRefused, and what served before serves on.
         """
         return await self._change(lambda: self._load_found(product, version))
 
@@ -83,11 +83,13 @@ class Library:
 
         Only what two looks found alike counts: files that still arrive, or are just being moved,
         are left until the next look. An empty folder is one that went away, and changes nothing.
+
+        Errors: FolderAway.
         """
         await self._change(self._refresh)
 
     async def index(self) -> list[Standing]:
-        """How every version stands that is loaded or lies on the disk."""
+        """How every version stands that is loaded or lies on the disk. Errors: FolderAway."""
         on_disk = await asyncio.to_thread(lambda: stamps_in(self._root))
         return self._shelf.standings(on_disk, self._loading)
 
@@ -97,7 +99,7 @@ class Library:
         One bad bundle fails them all, unless the folder is watched: then it may be about to be
         mended, and is noted. The default product must be there in any case.
 
-        Errors: BundleError, which names the bundle; DeviceMissing.
+        Errors: BundleError, which names the bundle; DeviceMissing; FolderAway.
         """
         self._seen = stamps_in(self._root)
         for key in self._seen:
@@ -121,7 +123,7 @@ class Library:
         return await asyncio.get_running_loop().run_in_executor(self._changes, change)
 
     def _load_found(self, product: str, version: str | None) -> list[Standing]:
-        versions = list(find_bundles(self._root).get(product, {}))
+        versions = list(bundles_in(self._root).get(product, {}))
         if not versions:
             raise BundleMissing("the bundles' folder has no such product")
         newest_or_named = versions[-1] if version is None else version
@@ -197,7 +199,7 @@ def open_library(settings: Settings, telemetry: Telemetry, prepare: Prepare = wa
     """A library of all bundles in the settings' folder. Blocking.
 
     Errors: BundleError, which names the bundle; BundleMissing when there is none to serve;
-            DeviceMissing when a device is named and cannot be had.
+            DeviceMissing when a device is named and cannot be had; FolderAway.
     """
     library = Library(settings, telemetry, prepare)
     library.fill(settings)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from models.errors import FlawsmithError
+from service.bundles.folders import FolderAway
 from service.bundles.loading import Loading
 
 LOG = logging.getLogger("service")
@@ -35,5 +36,7 @@ async def _watch(loading: Loading, every_s: float) -> None:
         await asyncio.sleep(every_s)
         try:
             await library.refresh()
-        except OSError as error:
-            LOG.warning("the bundles' folder cannot be looked at: %s", error.strerror)
+        except FolderAway as error:
+            LOG.warning("%s", error)
+        except Exception:  # the next look may find it mended
+            LOG.exception("the bundles' folder cannot be followed")

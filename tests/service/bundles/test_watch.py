@@ -12,23 +12,30 @@ from service.settings import Settings
 from service.telemetry import Telemetry
 from tests.tiny import write_tiny_bundle
 
+SAID = ("WARNING", "ERROR")
+
 
 @pytest.fixture
-def loading(tmp_path):
-    write_tiny_bundle(tmp_path)
-    settings = Settings(bundles=tmp_path, threads=1, watch_s=0.02)
+def folder(tmp_path):
+    return tmp_path / "bundles"
+
+
+@pytest.fixture
+def loading(folder):
+    write_tiny_bundle(folder)
+    settings = Settings(bundles=folder, threads=1, watch_s=0.02)
     return Loading(lambda: open_library(settings, Telemetry()))
 
 
-def test_a_watched_folder_is_followed_until_the_end(loading, tmp_path):
+def test_a_watched_folder_is_followed_until_the_end(loading, folder):
     async def follow():
         async with watched(loading, 0.02):
             library = await loading.wait()
-            write_tiny_bundle(tmp_path, version="2")
+            write_tiny_bundle(folder, version="2")
             async with asyncio.timeout(20):
                 while library.pick().manifest.version != "2":
                     await asyncio.sleep(0.02)
-        write_tiny_bundle(tmp_path, version="3")
+        write_tiny_bundle(folder, version="3")
         await asyncio.sleep(0.2)
 
     asyncio.run(follow())
@@ -36,11 +43,32 @@ def test_a_watched_folder_is_followed_until_the_end(loading, tmp_path):
     assert loading.library.versions() == {"tiny": ["1", "2"]}
 
 
-def test_zero_seconds_never_look(loading, tmp_path):
+@pytest.mark.parametrize("harm", [{"target": "x" * 300}, {}], ids=["unreadable", "closed"])
+def test_a_look_that_fails_is_logged_and_not_the_last(loading, folder, harm, caplog):
+    """The harm: a folder that no system call takes, or a library that changes nothing more."""
+
+    async def follow():
+        async with watched(loading, 0.02):
+            library = await loading.wait()
+            if harm:
+                folder.rename(folder.with_name("aside"))
+                folder.symlink_to(harm["target"])
+            else:
+                library.close()
+            async with asyncio.timeout(20):
+                while len([one for one in caplog.records if one.levelname in SAID]) < 2:
+                    await asyncio.sleep(0.02)
+
+    asyncio.run(follow())
+
+    assert "the bundles' folder cannot be" in caplog.text
+
+
+def test_zero_seconds_never_look(loading, folder):
     async def wait():
         async with watched(loading, 0.0):
             await loading.wait()
-            write_tiny_bundle(tmp_path, version="2")
+            write_tiny_bundle(folder, version="2")
             await asyncio.sleep(0.2)
 
     asyncio.run(wait())
@@ -48,8 +76,8 @@ def test_zero_seconds_never_look(loading, tmp_path):
     assert loading.library.versions() == {"tiny": ["1"]}
 
 
-def test_a_library_that_cannot_be_opened_is_not_watched(tmp_path):
-    loading = Loading(lambda: open_library(Settings(bundles=tmp_path), Telemetry()))
+def test_a_library_that_cannot_be_opened_is_not_watched(folder):
+    loading = Loading(lambda: open_library(Settings(bundles=folder), Telemetry()))
 
     async def wait():
         async with watched(loading, 0.02):

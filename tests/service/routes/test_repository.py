@@ -15,8 +15,8 @@ INDEX, LOAD, UNLOAD = (
 
 @pytest.fixture
 def folder(tmp_path):
-    write_tiny_bundle(tmp_path)
-    return tmp_path
+    write_tiny_bundle(tmp_path / "bundles")
+    return tmp_path / "bundles"
 
 
 @pytest.fixture
@@ -51,6 +51,18 @@ def test_a_version_is_unloaded_and_loaded_by_name(client, folder, asked):
 
     assert unloaded.json()[0]["state"] == "UNAVAILABLE"
     assert client.get("/v2/models/tiny").json()["versions"] == ["1"]
+
+
+def test_a_folder_that_cannot_be_read_is_answered_503_and_what_is_loaded_serves_on(
+    client, folder, red_square_png
+):
+    folder.rename(folder.with_name("aside"))
+    folder.symlink_to("x" * 300)
+
+    for refusal in (client.get(INDEX), client.post(LOAD)):
+        assert (refusal.status_code, refusal.json()["code"]) == (503, "bundles_unavailable")
+        assert "xxx" not in refusal.text
+    assert client.post("/detect", files={"image": red_square_png}).status_code == 200
 
 
 def test_the_index_lists_by_get_and_post_and_only_what_is_ready_where_asked(client, folder):
