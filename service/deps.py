@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Header, Request, Response
@@ -135,7 +136,21 @@ class Visit:
 
         Errors: ClientDisconnect when the client goes first; work that still waits then never runs.
         """
-        doing = asyncio.ensure_future(self.services.engine.run(work, self.ticket, self.trace))
+        return await self._unless_left(self.services.engine.run(work, self.ticket, self.trace))
+
+    async def run_audited(self, work: Callable[[bool], Answer], *, can_wait: bool) -> Answer:
+        """The same for work that audits. It is told not to where others do and it cannot wait."""
+
+        async def in_seat() -> Answer:
+            engine = self.services.engine
+            async with engine.audit(self.ticket, can_wait=can_wait) as may_audit:
+                return await engine.run(partial(work, may_audit), self.ticket, self.trace)
+
+        return await self._unless_left(in_seat())
+
+    async def _unless_left(self, answering: Coroutine[None, None, Answer]) -> Answer:
+        """Errors: ClientDisconnect."""
+        doing = asyncio.ensure_future(answering)
         leaving = asyncio.ensure_future(self._client_leaves())
         try:
             await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
 from models.bundle import Bundle
@@ -88,6 +88,16 @@ class Engine:
         Errors: those of the work; DeviceLost makes it not ready, see `require_ready`.
         """
         return await self._lanes[ticket.lane, ticket.device].run(work, ticket, trace)
+
+    @asynccontextmanager
+    async def audit(self, ticket: Ticket, *, can_wait: bool) -> AsyncIterator[bool]:
+        """A seat for an audit in a visit's work; False where none is free and it cannot wait."""
+        seats = self._lanes[ticket.lane, ticket.device].audits
+        if seats.locked() and not can_wait:
+            yield False
+            return
+        async with seats:
+            yield True
 
     def spread(
         self, items: Iterable[Item], ticket: Ticket, *works: Callable[[Item], Answer]

@@ -18,13 +18,18 @@ RECENT = 0.2
 
 
 class Lane:
-    """First come, first served. Its methods are for the event loop's thread."""
+    """First come, first served. Its methods are for the event loop's thread.
+
+    visits: who may come with work. audits: seats for work that holds its worker for long, one
+    fewer than workers where there are several, so that one is always free for the others.
+    """
 
     def __init__(self, name: LaneName, workers: int, way: RightOfWay, telemetry: Telemetry) -> None:
         self.visits = 0
         self._name = name
         self._workers = workers
         self._way = way
+        self.audits = asyncio.Semaphore(max(1, workers - 1))
         self._free = asyncio.Semaphore(workers)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix=name)
         self._telemetry = telemetry

@@ -119,7 +119,11 @@ async def detect_defects(
 
     async def answer() -> Response:
         found = partial(find_defects, visit, upload, bundle, detector, query)
-        body, record = await visit.run(found)
+        if is_audited(query.audit, visit.services.settings.audit_share):
+            answered = visit.run_audited(found, can_wait=query.audit is True)
+        else:
+            answered = visit.run(partial(found, False))
+        body, record = await answered
         visit.services.recording.note(record)
         return Response(body, media_type="application/json")
 
@@ -163,7 +167,12 @@ def is_audited(asked: bool | None, share: float, draw: Callable[[], float] = ran
 
 
 def find_defects(
-    visit: Visit, upload: Upload, bundle: Bundle, detector: Detector, query: DetectionQuery
+    visit: Visit,
+    upload: Upload,
+    bundle: Bundle,
+    detector: Detector,
+    query: DetectionQuery,
+    may_audit: bool,
 ) -> tuple[bytes, Record | None]:
     """The whole answer as JSON, and what is recorded of it. Blocking: for a worker's thread."""
     trace, manifest = visit.trace, bundle.manifest
@@ -177,7 +186,7 @@ def find_defects(
     for defect in detection.defects:
         visit.services.telemetry.defects.labels(manifest.product, defect.label).inc()
     audited = None
-    if is_audited(query.audit, visit.services.settings.audit_share):
+    if may_audit:
         audited = audit_picture(visit, picture, detection, detector)
     with trace.measure("encode"):
         pictures = encode_crops(picture, detection.crops, query.crop_images)

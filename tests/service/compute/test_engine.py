@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 
 import numpy as np
 import pytest
@@ -63,6 +63,25 @@ def test_the_least_busy_device_takes_a_visit():
         assert first.way is not second.way
     with engine.visit("detection") as third:
         assert third.device == 0
+    engine.close()
+
+
+@pytest.mark.parametrize(("workers", "seats"), [(1, 1), (2, 1), (3, 2)])
+def test_audits_leave_one_of_several_workers_free(workers, seats):
+    engine = engine_of(workers=workers)
+
+    async def journey() -> list[bool]:
+        async with AsyncExitStack() as inside:
+            waits = [False] * (seats + 1)
+            audits = [engine.audit(Ticket(), can_wait=one) for one in waits]
+            told = [await inside.enter_async_context(one) for one in audits]
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05), engine.audit(Ticket(), can_wait=True):
+                    pass
+        async with engine.audit(Ticket(), can_wait=False) as later:
+            return [*told, later]
+
+    assert asyncio.run(journey()) == [*[True] * seats, False, True]
     engine.close()
 
 

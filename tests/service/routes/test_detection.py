@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from models.steps.pictures import encode_png
+from service.compute.tickets import Ticket
 from service.routes.detection import is_audited
 
 CONTRACT = {
@@ -284,6 +285,20 @@ def test_an_audit_tells_what_the_crops_missed_and_leaves_the_verdict(client):
     assert [defect["box"] for defect in answer["defects"]] == [[20, 20, 6, 6]]
     assert answer["audit"]["slices"] > 4
     assert answer["timings_ms"]["audit"] > 0
+
+
+def test_an_audit_by_chance_is_left_out_while_another_runs(serve):
+    client = serve(audit_share=1, workers=2)
+    engine = client.app.state.engine
+    seat = engine.audit(Ticket(), can_wait=False)
+    client.portal.call(seat.__aenter__)
+
+    answer = client.post("/detect", params={"n": 1}, files={"image": two_squares()})
+    client.portal.call(seat.__aexit__, None, None, None)
+    later = client.post("/detect", params={"n": 1}, files={"image": two_squares()})
+
+    assert answer.json()["audit"] is None
+    assert later.json()["audit"]["slices"] > 4
 
 
 @pytest.mark.parametrize(("share", "query", "audits"), [(1, {}, 1), (1, {"audit": False}, 0)])
