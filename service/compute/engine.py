@@ -69,7 +69,7 @@ class Engine:
         lanes = self._able_lanes(lane)
         device = min(lanes, key=lambda one: lanes[one].visits)
         ticket = Ticket(lane, device, self._ways[device])
-        with self._door.place(lane), lanes[device].visit():
+        with self._door.place(lane), lanes[device].visit(ticket):
             try:
                 yield ticket
             finally:

@@ -14,7 +14,7 @@ from service.telemetry import Telemetry, Trace
 
 Answer = TypeVar("Answer")
 RECENT = 0.2
-"""Weight of the newest work in the mean time of recent ones."""
+"""Weight of the newest visit in the mean time of recent ones."""
 
 
 class Lane:
@@ -33,13 +33,13 @@ class Lane:
         self._free = asyncio.Semaphore(workers)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix=name)
         self._telemetry = telemetry
-        self._waiting = 0
         self._mean_s = 0.0
 
     @contextmanager
-    def visit(self) -> Iterator[None]:
-        """Count somebody who may come with work."""
+    def visit(self, ticket: Ticket) -> Iterator[None]:
+        """Count somebody who may come with work, and learn how long all of it took."""
         self.visits += 1
+        ticket.cargo.callback(self._learn, ticket)
         try:
             yield
         finally:
@@ -52,8 +52,8 @@ class Lane:
                 stay.enter_context(self._way.detection())
             await self._take_worker(trace)
             stay.callback(self._free.release)
-            stay.enter_context(self._at_work())
             stay.enter_context(ticket.at_work())
+            stay.enter_context(self._at_work(ticket))
             doing = self._pool.submit(_work_as, ticket, work)
             doing.add_done_callback(_later(asyncio.get_running_loop(), stay.pop_all().close))
         try:
@@ -63,8 +63,8 @@ class Lane:
 
     @property
     def wait_s(self) -> float:
-        """How long what waits now will take, as fast as work was done lately."""
-        return max(self._waiting, 1) * self._mean_s / self._workers
+        """How long the visits that wait now will take, as fast as visits were done lately."""
+        return max(self.visits - self._workers, 1) * self._mean_s / self._workers
 
     def close(self) -> None:
         """Let go of the threads; one at work ends with its work."""
@@ -72,23 +72,22 @@ class Lane:
 
     async def _take_worker(self, trace: Trace) -> None:
         pending = self._telemetry.pending.labels(self._name, trace.product or "")
-        self._waiting += 1
-        with self._telemetry.queued.track_inprogress(), pending.track_inprogress():
-            try:
-                with trace.measure("queue"):
-                    await self._free.acquire()
-            finally:
-                self._waiting -= 1
+        queued = self._telemetry.queued
+        with queued.track_inprogress(), pending.track_inprogress(), trace.measure("queue"):
+            await self._free.acquire()
 
     @contextmanager
-    def _at_work(self) -> Iterator[None]:
+    def _at_work(self, ticket: Ticket) -> Iterator[None]:
         started_s = time.monotonic()
         try:
             with self._telemetry.running.track_inprogress():
                 yield
         finally:
-            took_s = time.monotonic() - started_s
-            self._mean_s += (RECENT if self._mean_s else 1.0) * (took_s - self._mean_s)
+            ticket.worked_s += time.monotonic() - started_s
+
+    def _learn(self, ticket: Ticket) -> None:
+        if ticket.worked_s:
+            self._mean_s += (RECENT if self._mean_s else 1.0) * (ticket.worked_s - self._mean_s)
 
 
 def _work_as(ticket: Ticket, work: Callable[[], Answer]) -> Answer:

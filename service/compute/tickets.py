@@ -57,6 +57,7 @@ class Ticket:
     """One visit's, from its first byte to its answer's last.
 
     works: how many of its works are in a worker's thread now; one goes on after the visit's end.
+    worked_s: how long its works had a worker.
     cargo: what it let into memory; it counts until neither the visit nor a work of it goes on.
     """
 
@@ -65,6 +66,7 @@ class Ticket:
     way: RightOfWay = field(default_factory=RightOfWay)
     given_up: threading.Event = field(default_factory=threading.Event)
     works: int = 0
+    worked_s: float = 0.0
     cargo: ExitStack = field(default_factory=ExitStack)
 
     def go_on(self) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import threading
 import weakref
+from contextlib import ExitStack
 
 import pytest
 from starlette.requests import ClientDisconnect
@@ -130,24 +131,44 @@ def test_the_time_in_the_queue_is_measured(lane):
     assert asyncio.run(journey()) >= 45.0
 
 
-def test_what_waits_takes_as_long_as_work_took_lately(lane):
-    async def journey() -> tuple[float, float]:
+def test_what_waits_takes_as_long_as_visits_took_lately(lane):
+    async def journey() -> tuple[float, float, float]:
         idle_s = lane.wait_s
-        await lane.run(lambda: threading.Event().wait(0.05), Ticket(), Trace("1"))
-        after_one_s = lane.wait_s
-        release = threading.Event()
-        runs = [lane.run(release.wait, Ticket(), Trace(str(n))) for n in range(4)]
-        waiting = [asyncio.create_task(run) for run in runs]
+        ticket = Ticket()
+        with lane.visit(ticket):
+            for _ in range(4):
+                await lane.run(lambda: threading.Event().wait(0.03), ticket, Trace("1"))
+            ticket.end()
         await asyncio.sleep(0.01)
-        with_three_s = lane.wait_s
-        release.set()
-        await asyncio.gather(*waiting)
-        return idle_s, with_three_s / after_one_s
+        after_one_s = lane.wait_s
+        with ExitStack() as inside:
+            for _ in range(4):
+                inside.enter_context(lane.visit(Ticket()))
+            return idle_s, after_one_s, lane.wait_s / after_one_s
 
-    idle_s, ratio = asyncio.run(journey())
+    idle_s, after_one_s, ratio = asyncio.run(journey())
 
     assert idle_s == 0.0
+    assert after_one_s >= 0.12
     assert ratio == pytest.approx(3.0)
+
+
+def test_a_visit_that_was_given_up_is_learnt_from_when_its_work_ends(lane):
+    async def journey() -> tuple[float, float]:
+        release, ticket = threading.Event(), Ticket()
+        with lane.visit(ticket), pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await lane.run(release.wait, ticket, Trace("1"))
+        ticket.end()
+        before_s = lane.wait_s
+        release.set()
+        await lane.run(lambda: None, Ticket(), Trace("2"))
+        return before_s, lane.wait_s
+
+    before_s, after_s = asyncio.run(journey())
+
+    assert before_s == 0.0
+    assert after_s >= 0.05
 
 
 def test_bulk_work_begins_when_the_detections_are_done():
