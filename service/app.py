@@ -16,7 +16,7 @@ from service.bundles.library import open_library
 from service.bundles.loading import Loading
 from service.bundles.watch import watched
 from service.compute.engine import Engine
-from service.deps import Services, require_role
+from service.deps import Services, own_page, require_role
 from service.problems import install_problem_handlers, problem_responses
 from service.records.recording import Recording, open_places
 from service.records.replays import Replays
@@ -86,7 +86,7 @@ def create_app(settings: Settings, *, answers_while_loading: bool = False) -> Fa
         )
     app.add_middleware(SecurityHeaders)
     app.add_middleware(TraceMiddleware, telemetry=telemetry)
-    guarded = [Depends(require_role("infer"))]
+    guarded = [Depends(own_page), Depends(require_role("infer"))]
     for work in (detection.router, synthesis.router):
         answers = problem_responses(401, 403, 404, 406, 409, 413, 415, 422, 429, 503, 504)
         app.include_router(work, dependencies=guarded, responses=answers)
@@ -100,7 +100,7 @@ def create_app(settings: Settings, *, answers_while_loading: bool = False) -> Fa
     )
     app.include_router(
         repository.router,
-        dependencies=[Depends(require_role("admin"))],
+        dependencies=[Depends(own_page), Depends(require_role("admin"))],
         responses=problem_responses(401, 403, 404, 409, 413, 422, 503),
     )
     app.include_router(health.router, responses=problem_responses(503))

@@ -40,6 +40,10 @@ class RoleTooSmall(FlawsmithError):
     """The request's key is known and does not open this."""
 
 
+class OriginRefused(FlawsmithError):
+    """A page asks that is neither the service's own nor of an allowed origin."""
+
+
 class DeadlineExceeded(FlawsmithError):
     """The request took longer than it, or the service, allows."""
 
@@ -240,7 +244,8 @@ def visit_in(lane: LaneName) -> Callable[..., AsyncIterator[Visit]]:
 def require_role(role: Role) -> Callable[..., Awaitable[None]]:
     """A dependency that lets a request pass whose key opens as much, or any without keys set.
 
-    An `admin` key opens all. Errors: KeyMissing, RoleTooSmall.
+    An `admin` key opens all. Without keys an admin is whoever is on this machine: behind an address
+    that others reach nobody is one. Errors: KeyMissing, RoleTooSmall.
     """
 
     async def require(
@@ -250,6 +255,8 @@ def require_role(role: Role) -> Callable[..., Awaitable[None]]:
         ],
         header: Annotated[str | None, Depends(APIKeyHeader(name="X-API-Key", auto_error=False))],
     ) -> None:
+        if role == "admin" and not services.settings.has_admins:
+            raise RoleTooSmall("this needs an `admin` key, and SERVICE_API_KEYS has none")
         entries = services.settings.api_keys
         held = roles_of([bearer.credentials if bearer else "", header or ""], entries)
         if entries and not held:
@@ -258,6 +265,15 @@ def require_role(role: Role) -> Callable[..., Awaitable[None]]:
             raise RoleTooSmall(f"this needs a key of the role `{role}`")
 
     return require
+
+
+async def own_page(request: Request, services: Annotated[Services, Depends(services_of)]) -> None:
+    """Errors: OriginRefused for a POST of a stranger's page; a browser sends it unasked."""
+    origin = request.headers.get("origin")
+    if request.method != "POST" or origin is None:
+        return
+    if not services.settings.lets_ask(origin, request.headers.get("host", "")):
+        raise OriginRefused("pages of this origin may not ask; SERVICE_CORS_ORIGINS names who may")
 
 
 async def single_parameters(request: Request) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Self
@@ -10,6 +11,9 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.keys import KeyEntry, read_entry
+
+HOST = re.compile(r"\[?([^\[\]]*?)\]?(?::[0-9]+)?")
+"""The name or address in a `Host`, without its port."""
 
 
 class Doors(BaseSettings):
@@ -89,6 +93,24 @@ class Doors(BaseSettings):
                 "(`python -m service new-key`), or SERVICE_ALLOW_OPEN=true if that is meant"
             )
         return self
+
+    @property
+    def has_admins(self) -> bool:
+        """Whether anybody may change bundles: an `admin` key, or this machine where no keys are."""
+        roles = {entry.role for entry in self.api_keys}
+        return "admin" in roles if roles else is_loopback(self.host)
+
+    def lets_ask(self, origin: str, host: str) -> bool:
+        """Whether a page of an origin may ask the service as that `Host`: its own, or a named one.
+
+        At a loopback address its own page is one of a loopback name. Any other name may have been
+        pointed there by a stranger.
+        """
+        if {"*", origin} & set(self.cors_origins):
+            return True
+        name = HOST.fullmatch(host)
+        is_ours = name is not None and (is_loopback(name[1]) or not is_loopback(self.host))
+        return is_ours and origin.partition("://")[2] == host
 
 
 def words_of(text: str) -> tuple[str, ...]:

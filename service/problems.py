@@ -29,7 +29,13 @@ from service.bundles.library import ProductNeeded
 from service.bundles.loading import StillLoading
 from service.bundles.replicas import BundleRefused
 from service.compute.admission import ServiceBusy, ServiceDraining
-from service.deps import DeadlineExceeded, KeyMissing, MediaTypeRefused, RoleTooSmall
+from service.deps import (
+    DeadlineExceeded,
+    KeyMissing,
+    MediaTypeRefused,
+    OriginRefused,
+    RoleTooSmall,
+)
 from service.records.outboxes import Away
 from service.records.recording import InspectionMissing, RecordsOff
 from service.records.replays import IdempotencyInProgress, IdempotencyMismatch
@@ -40,6 +46,7 @@ LOG = logging.getLogger("service")
 
 PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
     KeyMissing: (401, "unauthorized"),
+    OriginRefused: (403, "forbidden"),
     RoleTooSmall: (403, "forbidden"),
     BundleMissing: (404, "unknown_product"),
     InspectionMissing: (404, "not_found"),
@@ -68,7 +75,7 @@ PROBLEMS: Mapping[type[Exception], tuple[int, str]] = {
 TITLES = {
     "bad_request": "This is no HTTP request",
     "unauthorized": "An API key is needed",
-    "forbidden": "This API key does not open it",
+    "forbidden": "This is not open to the request",
     "unknown_product": "No such product or version",
     "not_found": "No such resource",
     "method_not_allowed": "The resource has no such method",

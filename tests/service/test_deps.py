@@ -116,6 +116,16 @@ def test_where_no_keys_are_set_everything_is_open(guarded):
     assert guarded().get("/secret").json() == "told"
 
 
+@pytest.mark.parametrize("path", ["/detect", "/synthesize"])
+def test_a_page_of_a_stranger_has_no_picture_looked_at(client, red_square_png, path):
+    headers = POST["headers"] | {"Origin": "http://stranger.example"}
+
+    refusal = client.post(path, content=red_square_png, headers=headers)
+
+    assert (refusal.status_code, refusal.json()["code"]) == (403, "forbidden")
+    assert "SERVICE_CORS_ORIGINS" in refusal.json()["detail"]
+
+
 def test_a_request_whose_deadline_is_over_in_the_queue_is_answered_504(busy, red_square_png):
     client = busy()
     headers = POST["headers"] | {"X-Request-Timeout-Ms": "80"}

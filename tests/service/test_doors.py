@@ -48,6 +48,48 @@ def test_the_environment_sets_origins_separated_by_commas(monkeypatch):
     assert Settings().cors_origins == ("https://a.example", "https://b.example")
 
 
+OPEN = {"host": "0.0.0.0", "allow_open": True}
+
+
+@pytest.mark.parametrize(
+    ("settings", "has_admins"),
+    [
+        ({}, True),
+        (OPEN, False),
+        ({"api_keys": ENTRY}, False),
+        ({**OPEN, "api_keys": ENTRY}, False),
+        ({**OPEN, "api_keys": ENTRY.replace("infer", "admin")}, True),
+    ],
+    ids=["this machine", "open", "no admin key here", "no admin key", "an admin key"],
+)
+def test_an_admin_has_a_key_or_sits_at_a_machine_without_keys(settings, has_admins):
+    assert Settings(**settings).has_admins is has_admins
+
+
+@pytest.mark.parametrize(
+    ("settings", "origin", "host", "may_ask"),
+    [
+        ({}, "http://127.0.0.1:8000", "127.0.0.1:8000", True),
+        ({}, "http://localhost", "localhost", True),
+        ({}, "http://[::1]:8000", "[::1]:8000", True),
+        ({}, "http://localhost:3000", "localhost:8000", False),
+        ({}, "http://stranger.example", "127.0.0.1:8000", False),
+        ({}, "http://stranger.example:8000", "stranger.example:8000", False),
+        ({}, "http://127.0.0.1.stranger.example", "127.0.0.1.stranger.example", False),
+        ({}, "null", "127.0.0.1:8000", False),
+        ({}, "http://", "", False),
+        ({}, "[", "[", False),
+        (OPEN, "https://line-7:8000", "line-7:8000", True),
+        (OPEN, "https://stranger.example", "line-7:8000", False),
+        ({"cors_origins": "https://mes.example"}, "https://mes.example", "localhost:8000", True),
+        ({"cors_origins": "https://mes.example"}, "http://mes.example", "localhost:8000", False),
+        ({"cors_origins": "*"}, "null", "localhost:8000", True),
+    ],
+)
+def test_a_page_may_ask_that_is_the_services_own_or_named(settings, origin, host, may_ask):
+    assert Settings(**settings).lets_ask(origin, host) is may_ask
+
+
 @pytest.mark.parametrize("half", [{"tls_certificate": "c.pem"}, {"tls_key": "k.pem"}])
 def test_a_certificate_without_its_key_is_refused(half):
     with pytest.raises(ValidationError, match="together"):

@@ -156,6 +156,37 @@ def test_the_repository_opens_to_admins_alone(serve, folder, path):
     assert client.post(path, headers={"X-API-Key": "admin"}).status_code in (200, 409)
 
 
+@pytest.mark.parametrize("path", [INDEX, LOAD, UNLOAD])
+@pytest.mark.parametrize("keys", ["", write_entry(entry_of("infer", "infer"))])
+def test_where_others_reach_it_and_no_admin_has_a_key_the_repository_is_shut(
+    serve, folder, path, keys
+):
+    client = serve(bundles=folder, host="0.0.0.0", allow_open=True, api_keys=keys)
+
+    for refusal in (client.post(path), client.post(path, headers={"X-API-Key": "infer"})):
+        assert (refusal.status_code, refusal.json()["code"]) == (403, "forbidden")
+    assert client.get(INDEX).status_code == 403
+
+
+@pytest.mark.parametrize("origin", ["http://stranger.example", "null", "http://localhost:3000"])
+@pytest.mark.parametrize("path", [INDEX, LOAD, UNLOAD])
+def test_a_page_of_a_stranger_changes_no_bundle(client, path, origin):
+    headers = {"Origin": origin, "Host": "localhost:8000", "Content-Type": "text/plain"}
+
+    refusal = client.post(path, headers=headers)
+
+    assert (refusal.status_code, refusal.json()["code"]) == (403, "forbidden")
+    assert client.get("/v2/models/tiny").json()["versions"] == ["1"]
+
+
+def test_a_page_of_the_service_or_of_a_named_origin_may_change_bundles(serve, folder):
+    client = serve(bundles=folder, cors_origins="https://mes.example")
+
+    for origin in ("http://localhost:8000", "https://mes.example"):
+        headers = {"Origin": origin, "Host": "localhost:8000"}
+        assert client.post(LOAD, headers=headers).status_code == 200
+
+
 def test_a_bundle_that_answered_requests_is_freed_when_it_is_unloaded(
     client, folder, red_square_png, normal_png
 ):
