@@ -73,8 +73,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._received += len(data)
-        if not self._is_in_body and self._head_since_s is None:
-            self._head_since_s, self._head_bytes = self.loop.time(), 0
+        if not self._is_in_body:
+            self._await_head()
         self._has_body_moved = False
         super().data_received(data)
         if self.transport.is_closing():
@@ -90,8 +90,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """A head begins."""
         super().on_message_begin()
         self._headers_seen = self._without_body = 0
-        if self._head_since_s is None:
-            self._head_since_s, self._head_bytes = self.loop.time(), 0
+        self._await_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Errors: Refusal for one too many, or one that makes the head too large."""
@@ -136,6 +135,14 @@ class BoundedProtocol(HttpToolsProtocol):
         """What the parser stumbled over, as a problem document."""
         self._refuse(*self._refusal)
 
+    def _await_head(self) -> None:
+        """Start a head's time, unless a request runs: what comes then waits for its answer.
+
+        Some clients send an empty line after a body. It begins nothing.
+        """
+        if self._head_since_s is None and not self._has_request():
+            self._head_since_s, self._head_bytes = self.loop.time(), 0
+
     def _look_later(self) -> asyncio.TimerHandle:
         return self.loop.call_later(self.limits.tick_s, self._look)
 
@@ -174,11 +181,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _give_up_request(self) -> bool:
         """Tell a request in progress that its client is gone; whether its answer had begun."""
-        if self.cycle is None or self.cycle.response_complete:
+        if not self._has_request():
             return False
         self.cycle.disconnected = True
         self.cycle.message_event.set()
         return self.cycle.response_started
+
+    def _has_request(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _end_unread(self) -> None:
         self._cut("the body goes on after its answer")

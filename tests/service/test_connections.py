@@ -1,15 +1,24 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import uvicorn
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from models.steps.pictures import encode_png
-from service.connections import bare_problem
+from service.__main__ import connection_limits
+from service.connections import bare_problem, protocol_of
+from service.settings import Settings
 from tests.processes import Served, read_all, serving
 
 POST = b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
@@ -68,6 +77,71 @@ def test_empty_lines_do_not_prolong_the_wait_for_a_head(hasty):
     with hasty.wire() as wire:
         took_s = drip(wire, b"\r\n" * 100)
 
+    assert took_s < 3
+
+
+@contextmanager
+def answering_after(seconds: float, **limits: float) -> Iterator[socket.socket]:
+    """A connection to a server with an application that takes its time for every answer."""
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(seconds)
+        await Response("done")(scope, receive, send)
+
+    protocol = protocol_of(replace(connection_limits(Settings()), **limits))
+    config = uvicorn.Config(application, port=0, http=protocol, lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started and thread.is_alive():
+            time.sleep(0.01)
+        with socket.create_connection(server.servers[0].sockets[0].getsockname(), 10) as wire:
+            yield wire
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def read_answer(wire: socket.socket) -> bytes:
+    """That application's answer, or what came until the end of the connection."""
+    received = b""
+    while not received.endswith(b"done") and (data := wire.recv(65536)):
+        received += data
+    return received
+
+
+@pytest.mark.parametrize("after", [b"\r\n", b"GET / HTTP/1.1\r\n"], ids=["line", "half a head"])
+def test_what_comes_after_a_body_has_no_time_of_its_own_while_the_request_runs(after):
+    with answering_after(0.5, head_s=0.1) as wire:
+        wire.sendall(POST + b"Content-Length: 4\r\n\r\nbody")
+        time.sleep(0.05)
+        wire.sendall(after)
+        answer = read_answer(wire)
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_empty_line_after_a_body_does_not_end_the_connection():
+    with answering_after(0.2, head_s=0.1) as wire:
+        for _ in range(2):
+            wire.sendall(POST + b"Content-Length: 4\r\n\r\nbody")
+            time.sleep(0.05)
+            wire.sendall(b"\r\n")
+            assert read_answer(wire).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_head_that_comes_slowly_after_an_answer_is_refused():
+    with answering_after(0.1, head_s=0.2) as wire:
+        wire.sendall(POST + b"Content-Length: 4\r\n\r\nbody")
+        time.sleep(0.05)
+        wire.sendall(b"GET ")
+        answer = read_answer(wire)
+        took_s = drip(wire, b"/" * 100, every_s=0.05)
+        refusal = read_all(wire)
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert problem_of(refusal)["code"] == "request_timeout"
     assert took_s < 3
 
 
