@@ -40,6 +40,8 @@ Picture = bytes | Path
 Read = TypeVar("Read")
 DETECT, SYNTHESIZE, READY = "/detect", "/synthesize", "/v2/health/ready"
 CHUNK_BYTES = 65536
+THREAD_BYTES = 1024**2
+"""Of an answer, before it is worth a thread to write it away."""
 CONNECT_S = 5.0
 RETRY = Retry()
 
@@ -48,7 +50,7 @@ class Client:
     """A client that waits. Safe to use from several threads.
 
     A call is tried again when the service is busy, not ready or out of reach, for `timeout_s` in
-    all: the service is told what is left of it, and a request that reached it twice is computed
+    all: the service is told what is left of it, and a request that reached it twice is answered
     once.
 
     Errors of each call: Problem and its kinds Unauthorized, Busy, NotReady and DeadlineExceeded;
@@ -82,14 +84,15 @@ class Client:
         """Whether the service welcomes requests now; tried once."""
         try:
             return self._http.get(READY, timeout=CONNECT_S).status_code == httpx2.codes.OK
-        except httpx2.TransportError:
+        except httpx2.RequestError:
             return False
 
     def detect(
         self, image: Picture, *, timeout_s: float | None = None, **asked: Unpack[DetectionAsked]
     ) -> Detection:
         """Find the defects of one picture."""
-        call = Call.of(DETECT, {"image": image}, asked, timeout_s or self._timeout_s)
+        limit_s = limit_of(timeout_s, self._timeout_s)
+        call = Call.of(DETECT, {"image": image}, asked, limit_s)
         return read_reply(self._make(call), read_detection)
 
     def synthesize(
@@ -101,7 +104,8 @@ class Client:
         **asked: Unpack[SynthesisAsked],
     ) -> Synthesis:
         """Put new defects on a normal picture, or one into a mask of its size."""
-        call = Call.of(SYNTHESIZE, parts_of(image, mask), asked, timeout_s or self._timeout_s)
+        limit_s = limit_of(timeout_s, self._timeout_s)
+        call = Call.of(SYNTHESIZE, parts_of(image, mask), asked, limit_s)
         return read_reply(self._make(call), read_synthesis)
 
     def download(
@@ -114,7 +118,8 @@ class Client:
         **asked: Unpack[SynthesisAsked],
     ) -> Path:
         """The same as a zip with COCO annotations, written as it comes; the file appears whole."""
-        call = Call.of(SYNTHESIZE, parts_of(image, mask), asked, timeout_s or self._timeout_s, into)
+        limit_s = limit_of(timeout_s, self._timeout_s)
+        call = Call.of(SYNTHESIZE, parts_of(image, mask), asked, limit_s, into)
         self._make(call)
         return into
 
@@ -142,12 +147,12 @@ class Client:
                 for chunk in response.iter_bytes():
                     sink.take(chunk)
                 return sink.reply()
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             return error
 
 
 class AsyncClient:
-    """The same client, awaited, for asyncio."""
+    """The same client, awaited, for asyncio; files, forms and answers are not read on its loop."""
 
     def __init__(
         self,
@@ -176,7 +181,7 @@ class AsyncClient:
         """Whether the service welcomes requests now; tried once."""
         try:
             answer = await self._http.get(READY, timeout=CONNECT_S)
-        except httpx2.TransportError:
+        except httpx2.RequestError:
             return False
         return answer.status_code == httpx2.codes.OK
 
@@ -184,8 +189,9 @@ class AsyncClient:
         self, image: Picture, *, timeout_s: float | None = None, **asked: Unpack[DetectionAsked]
     ) -> Detection:
         """As `Client.detect`."""
-        call = Call.of(DETECT, {"image": image}, asked, timeout_s or self._timeout_s)
-        return read_reply(await self._make(call), read_detection)
+        limit_s = limit_of(timeout_s, self._timeout_s)
+        call = await asyncio.to_thread(Call.of, DETECT, {"image": image}, asked, limit_s)
+        return await asyncio.to_thread(read_reply, await self._make(call), read_detection)
 
     async def synthesize(
         self,
@@ -196,8 +202,10 @@ class AsyncClient:
         **asked: Unpack[SynthesisAsked],
     ) -> Synthesis:
         """As `Client.synthesize`."""
-        call = Call.of(SYNTHESIZE, parts_of(image, mask), asked, timeout_s or self._timeout_s)
-        return read_reply(await self._make(call), read_synthesis)
+        limit_s = limit_of(timeout_s, self._timeout_s)
+        parts = parts_of(image, mask)
+        call = await asyncio.to_thread(Call.of, SYNTHESIZE, parts, asked, limit_s)
+        return await asyncio.to_thread(read_reply, await self._make(call), read_synthesis)
 
     async def download(
         self,
@@ -209,7 +217,8 @@ class AsyncClient:
         **asked: Unpack[SynthesisAsked],
     ) -> Path:
         """As `Client.download`."""
-        call = Call.of(SYNTHESIZE, parts_of(image, mask), asked, timeout_s or self._timeout_s, into)
+        limit_s, parts = limit_of(timeout_s, self._timeout_s), parts_of(image, mask)
+        call = await asyncio.to_thread(Call.of, SYNTHESIZE, parts, asked, limit_s, into)
         await self._make(call)
         return into
 
@@ -234,12 +243,12 @@ class AsyncClient:
                 self._http.stream("POST", send.call.path, content=body, **wire(send)) as response,
             ):
                 with Sink(response, send.call.into, until_s) as sink:
-                    async for chunk in response.aiter_bytes():
-                        sink.take(chunk)
-                    return sink.reply()
+                    async for chunk in response.aiter_bytes(THREAD_BYTES):
+                        await asyncio.to_thread(sink.take, chunk)
+                    return await asyncio.to_thread(sink.reply)
         except TimeoutError:
             return httpx2.ReadTimeout("no answer within the call's time")
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             return error
 
 
@@ -251,6 +260,11 @@ def key_header(api_key: str | None) -> dict[str, str]:
 def parts_of(image: Picture, mask: Picture | None) -> dict[str, Picture]:
     """The form's parts; without a mask there is no form."""
     return {"image": image} if mask is None else {"image": image, "mask": mask}
+
+
+def limit_of(timeout_s: float | None, otherwise_s: float) -> float:
+    """The time of one call: its own, or the client's."""
+    return otherwise_s if timeout_s is None else timeout_s
 
 
 def wire(send: Send) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class ClientError(Exception):
 class Unreachable(ClientError):
     """The service could not be reached, or the connection broke, each time that was tried."""
 
-    def __init__(self, error: httpx2.TransportError) -> None:
+    def __init__(self, error: httpx2.RequestError) -> None:
         super().__init__(f"{type(error).__name__}: {error}")
         self.may_pass = not isinstance(error, UNSENDABLE)
 
@@ -166,7 +166,7 @@ class Reply:
     body: bytes
 
 
-Outcome = Reply | httpx2.TransportError | None
+Outcome = Reply | httpx2.RequestError | None
 Steps = Generator[Send | Wait, Outcome, Reply]
 
 
@@ -181,7 +181,7 @@ def steps_of(
 
     A wait that would end after the deadline is not begun.
 
-    Errors: Problem, Unreachable, DeadlineOver.
+    Errors: Problem, Unreachable, DeadlineOver, AnswerUnreadable.
     """
     until_s = clock_s() + call.timeout_s
     for done in range(1, retry.tries + 1):
@@ -211,8 +211,8 @@ class Sink:
         self._response = response
         self._until_s = until_s
         self._into = into if is_saved else None
-        self._part = into.with_name(f".{into.name}.part") if into and is_saved else None
-        self._file = self._part.open("wb") if self._part else BytesIO()
+        self._part = _part_of(into) if into and is_saved else None
+        self._file = self._part.open("xb") if self._part else BytesIO()
 
     def __enter__(self) -> Self:
         return self
@@ -242,11 +242,18 @@ class Sink:
             self._part.unlink(missing_ok=True)
 
 
+def _part_of(into: Path) -> Path:
+    """A file beside it, for one answer alone: another may be on its way there."""
+    return into.with_name(f".{into.name}.{uuid.uuid4().hex}.part")
+
+
 def _failure(outcome: Outcome) -> ClientError:
     if isinstance(outcome, Reply):
         return PROBLEMS.get(outcome.status, Problem)(outcome)
     if isinstance(outcome, httpx2.ReadTimeout | httpx2.WriteTimeout):
         return DeadlineOver("no answer within the call's time")
+    if isinstance(outcome, httpx2.DecodingError):
+        return AnswerUnreadable("the answer is not encoded as it says")
     assert outcome is not None  # a driver's answer to a Send
     return Unreachable(outcome)
 

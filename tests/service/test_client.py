@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import socket
 import subprocess
 import sys
@@ -314,6 +315,53 @@ def test_an_upload_that_nobody_reads_is_given_up_at_the_deadline():
         pytest.raises(DeadlineOver),
     ):
         client.detect(bytes(50_000_000))
+
+
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_a_call_that_has_no_time_is_not_made(is_awaited, red_square_png):
+    async def ask(url):
+        async with AsyncClient(url) as client:
+            await client.detect(red_square_png, timeout_s=0)
+
+    with saying() as (url, heads), Client(url) as client, pytest.raises(DeadlineOver):
+        asyncio.run(ask(url)) if is_awaited else client.detect(red_square_png, timeout_s=0)
+
+    assert heads == []
+
+
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_an_answer_that_is_not_encoded_as_it_says_is_unreadable(is_awaited, red_square_png):
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n"
+
+    async def ask(url):
+        async with AsyncClient(url) as client:
+            await client.detect(red_square_png)
+
+    with (
+        saying(head + b"Connection: close\r\n\r\n{}") as (url, _),
+        Client(url) as client,
+        pytest.raises(AnswerUnreadable),
+    ):
+        asyncio.run(ask(url)) if is_awaited else client.detect(red_square_png)
+
+
+def test_the_loop_goes_on_while_a_file_is_read(url, red_square_png, tmp_path):
+    slow = tmp_path / "slow.png"
+    os.mkfifo(slow)  # whoever reads it waits for somebody who writes
+    writing = threading.Timer(0.2, slow.write_bytes, [red_square_png])
+
+    async def ask():
+        async with AsyncClient(url) as client:
+            asking = asyncio.create_task(client.detect(slow))
+            await asyncio.sleep(0.01)
+            is_still_being_read = writing.is_alive()
+            return is_still_being_read, await asking
+
+    writing.start()
+    is_still_being_read, found = asyncio.run(ask())
+
+    assert is_still_being_read
+    assert found.verdict == "ng"
 
 
 def test_nobody_at_the_address_is_told_when_the_tries_are_over(red_square_png):

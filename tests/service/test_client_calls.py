@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import httpx2
 import pytest
@@ -15,6 +16,7 @@ from service.client_calls import (
     Reply,
     Retry,
     Send,
+    Sink,
     Unreachable,
     Wait,
     steps_of,
@@ -114,12 +116,14 @@ def test_what_may_pass_is_tried_until_the_tries_are_over(outcome, error):
         refusal(504),
         httpx2.ReadTimeout(""),
         httpx2.UnsupportedProtocol(""),
+        httpx2.DecodingError(""),
     ],
     ids=repr,
 )
 def test_what_will_not_pass_is_tried_once(outcome):
-    asked, _ = told_by([outcome])
+    asked, end = told_by([outcome])
 
+    assert isinstance(end, ClientError)
     assert [type(step) for step in asked] == [Send]
 
 
@@ -176,6 +180,21 @@ def test_the_time_left_is_a_number_that_the_service_takes():
     limits = [Send(call(), left_s).headers()["X-Request-Timeout-Ms"] for left_s in (1e-9, 1e99)]
 
     assert limits == ["1", str(2**31 - 1)]
+
+
+def test_two_answers_on_their_way_into_one_file_do_not_meet(tmp_path):
+    into = tmp_path / "made.zip"
+    response = httpx2.Response(200)
+
+    with Sink(response, into, math.inf) as first, Sink(response, into, math.inf) as second:
+        first.take(b"the first")
+        second.take(b"another")
+        first.reply()
+        assert into.read_bytes() == b"the first"
+        second.reply()
+
+    assert into.read_bytes() == b"another"
+    assert list(tmp_path.iterdir()) == [into]
 
 
 def test_what_is_not_asked_is_not_sent_and_zones_are_json():
