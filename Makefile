@@ -6,6 +6,7 @@ PRODUCT ?=
 DATA    ?=
 RUN     ?= runs/$(PRODUCT)
 BUNDLES ?= models/bundles
+EXTRAS  ?=
 
 SERVICE := .venv-service/bin/python
 ALL     := .venv/bin/python
@@ -17,7 +18,7 @@ ALL     := .venv/bin/python
 help: ## show these lines
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 9
 
-serve: .venv-service/ready ## serve the shipped bundles at SERVICE_HOST:SERVICE_PORT (127.0.0.1:8000)
+serve: .venv-service/ready$(if $(EXTRAS),-$(EXTRAS)) ## [EXTRAS=records,mqtt,telemetry]: serve the bundles at SERVICE_HOST:SERVICE_PORT (127.0.0.1:8000)
 	$(SERVICE) -m service
 
 check: lint fast ## style, types, import contracts and the fast tests: under two minutes
@@ -69,6 +70,9 @@ clean: ## remove the environments and what was made from the sources
 
 .venv-service/ready: pyproject.toml constraints.txt
 	$(call set_up,.venv-service,service,half a minute and 0.4 GB)
+
+.venv-service/ready-%: .venv-service/ready
+	$(call set_up,.venv-service,service$(comma)$*,a few seconds)
 
 .venv/ready: pyproject.toml constraints.txt
 	$(call set_up,.venv,service$(comma)training$(comma)dev,two to ten minutes and 6 GB for torch)

@@ -22,5 +22,5 @@ def extra_of(setting: str, extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        how = f"pip install 'flawsmith[{extra}]'"
+        how = f"`pip install --constraint constraints.txt -e '.[{extra}]'` in the checkout"
         raise ExtraMissing(f"{setting} needs {error.name}: {how}") from error

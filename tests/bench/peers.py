@@ -128,7 +128,7 @@ def gather_methods(arguments: argparse.Namespace, data: Dataset, folder: Path) -
 
         methods.append(sahi_method(first))
     else:
-        print("# no SAHI: pip install 'flawsmith[bench]'", file=sys.stderr)
+        print("# no SAHI: pip install --constraint constraints.txt -e '.[bench]'", file=sys.stderr)
     return [m for m in methods if not arguments.only or any(o in m.name for o in arguments.only)]
 
 

@@ -147,7 +147,7 @@ def test_a_missing_extra_ends_with_2_and_says_how_to_get_it(missing, setting, ur
     (line,) = done.stderr.splitlines()
     assert done.returncode == 2
     assert line.startswith(f"{setting} needs ")
-    assert f"flawsmith[{extra}]" in line
+    assert f"-e '.[{extra}]'" in line
 
 
 def errors_of(done: subprocess.CompletedProcess[str]) -> list[str]:
