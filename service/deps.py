@@ -23,7 +23,7 @@ from service.compute.tickets import LaneName, Ticket
 from service.keys import Role, roles_of
 from service.records.recording import Recording
 from service.records.replays import Claim, Replays, claim_of, replayed
-from service.schemas import KnownParametersOnly
+from service.schemas import ProductQuery
 from service.settings import Settings
 from service.telemetry import Telemetry, Trace
 from service.uploads import Upload, picture_limits, read_upload
@@ -91,7 +91,7 @@ class Visit:
     idempotency_key: str | None = None
     claim: Claim | None = None
 
-    def pick(self, query: KnownParametersOnly) -> Bundle:
+    def pick(self, query: ProductQuery) -> Bundle:
         """The bundle that the request names. Errors: BundleMissing."""
         self.trace.references = query.references()
         bundle = self.services.library.pick(query.product, query.version, self.ticket.device)

@@ -43,8 +43,8 @@ class References(BaseModel):
         return {name: text for name, text in told.items() if text is not None}
 
 
-class KnownParametersOnly(References):
-    """Query parameters; one that nobody knows is refused, for it is a typing error."""
+class ProductQuery(References):
+    """Which product is asked, for whose picture. A parameter nobody knows is a typing error."""
 
     product: str | None = Field(default=None, description="default: the service's")
     version: str | None = Field(default=None, description="default: the newest")

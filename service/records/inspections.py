@@ -15,7 +15,7 @@ from service.schemas import (
     DefectOut,
     DetectionOut,
     ImageOut,
-    KnownParametersOnly,
+    ProductQuery,
     References,
 )
 from service.telemetry import new_id
@@ -94,7 +94,7 @@ class Record:
 
 
 def inspection_of(
-    answer: DetectionOut, picture: bytes, bundle: Bundle, query: KnownParametersOnly
+    answer: DetectionOut, picture: bytes, bundle: Bundle, query: ProductQuery
 ) -> InspectionOut:
     """What is kept of an answer. Reads the whole picture: for a worker's thread."""
     asked = query.model_dump(exclude_unset=True, exclude={"product", "version", *REFERENCES})

@@ -28,7 +28,7 @@ from service.schemas import (
     DefectOut,
     DetectionOut,
     ImageOut,
-    KnownParametersOnly,
+    ProductQuery,
     ToleratedOut,
     base64_of,
 )
@@ -46,7 +46,7 @@ TIME_TO_ANSWER = 0.3
 RULES: TypeAdapter[tuple[Rule, ...]] = TypeAdapter(tuple[Rule, ...])
 
 
-class DetectionQuery(KnownParametersOnly):
+class DetectionQuery(ProductQuery):
     """What `POST /detect` can be asked."""
 
     n: int | None = Field(default=None, ge=1, le=64, description="most crops to look into")

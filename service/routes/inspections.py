@@ -13,7 +13,7 @@ from models.rules import Decision, Verdict
 from service.deps import ServicesDep, TimeLimit, deadline, single_parameters
 from service.records.inspections import REFERENCES, InspectionOut
 from service.records.recording import InspectionMissing
-from service.schemas import KnownParametersOnly
+from service.schemas import ProductQuery
 
 if TYPE_CHECKING:
     from service.records.database import Database
@@ -33,7 +33,7 @@ EQUAL = ("request_id", "product", "version", "verdict", "decision", *REFERENCES)
 BOUNDS = ("since", "until", "after")
 
 
-class InspectionQuery(KnownParametersOnly):
+class InspectionQuery(ProductQuery):
     """Which records are asked for."""
 
     product: Name | None = None

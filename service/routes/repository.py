@@ -16,7 +16,7 @@ from service.uploads import bounded_chunks
 router = APIRouter(prefix="/v2/repository", tags=["repository"])
 
 MAX_BYTES = 65536
-Order = TypeVar("Order", bound=BaseModel)
+Body = TypeVar("Body", bound=BaseModel)
 
 
 class Parameters(BaseModel):
@@ -115,7 +115,7 @@ async def read_change(request: Request, services: Services, version: str | None)
     return version if told is None else told
 
 
-async def read_order(request: Request, kind: type[Order]) -> Order:
+async def read_order(request: Request, kind: type[Body]) -> Body:
     """A body that may be empty, and of any content type: Triton's clients send none.
 
     Errors: PictureTooLarge; ParameterInvalid.

@@ -23,7 +23,7 @@ from service.deps import AcceptedType, BulkVisit, Visit, single_parameters
 from service.schemas import (
     Box,
     ImageOut,
-    KnownParametersOnly,
+    ProductQuery,
     RegionOut,
     SampleOut,
     SynthesisOut,
@@ -40,7 +40,7 @@ MAX_SEED = 2**53 - 64
 """Sample i has seed + i, and every one of them survives a JavaScript number."""
 
 
-class SynthesisQuery(KnownParametersOnly):
+class SynthesisQuery(ProductQuery):
     """What `POST /synthesize` can be asked."""
 
     count: int = Field(default=1, ge=1, le=64, description="how many samples")
