@@ -21,6 +21,7 @@ from service.bundles.loading import Loading
 from service.compute.engine import Engine
 from service.compute.tickets import LaneName, Ticket
 from service.keys import Role, roles_of
+from service.media_types import favourite_type
 from service.records.recording import Recording
 from service.records.replays import Claim, Replays, claim_of, replayed
 from service.schemas import ProductQuery
@@ -29,7 +30,6 @@ from service.telemetry import Telemetry, Trace
 from service.uploads import Upload, picture_limits, read_upload
 
 Answer = TypeVar("Answer")
-MEDIA_TYPES = ("application/json", "application/zip")
 
 
 class KeyMissing(FlawsmithError):
@@ -46,10 +46,6 @@ class OriginRefused(FlawsmithError):
 
 class DeadlineExceeded(FlawsmithError):
     """The request took longer than it, or the service, allows."""
-
-
-class MediaTypeRefused(FlawsmithError):
-    """The client accepts none of the media types that this route can answer with."""
 
 
 @dataclass(frozen=True)
@@ -285,28 +281,8 @@ async def single_parameters(request: Request) -> None:
 
 
 async def accepted_type(accept: Annotated[str, Header()] = "*/*") -> str:
-    """The media type to answer with: the client's favourite of ours, JSON where it has none.
-
-    Errors: MediaTypeRefused.
-    """
-    weights = dict(map(_media_range, accept.split(",")))
-    wanted = {name: _weight(name, weights) for name in MEDIA_TYPES}
-    favourite = max(MEDIA_TYPES, key=lambda name: wanted[name])
-    if wanted[favourite] <= 0.0:
-        raise MediaTypeRefused(f"this route answers with {' or '.join(MEDIA_TYPES)}")
-    return favourite
-
-
-def _media_range(text: str) -> tuple[str, float]:
-    name, *options = (part.strip().lower() for part in text.split(";"))
-    quality = next((option[2:] for option in options if option.startswith("q=")), "1")
-    return name, float(quality) if quality.replace(".", "", 1).isdecimal() else 0.0
-
-
-def _weight(name: str, weights: dict[str, float]) -> float:
-    """The most specific range that covers the name decides (RFC 9110, 12.5.1)."""
-    family = name.partition("/")[0] + "/*"
-    return next((weights[key] for key in (name, family, "*/*") if key in weights), 0.0)
+    """The media type to answer with. Errors: MediaTypeRefused."""
+    return favourite_type(accept)
 
 
 ServicesDep = Annotated[Services, Depends(services_of)]

@@ -32,10 +32,10 @@ from service.compute.admission import ServiceBusy, ServiceDraining
 from service.deps import (
     DeadlineExceeded,
     KeyMissing,
-    MediaTypeRefused,
     OriginRefused,
     RoleTooSmall,
 )
+from service.media_types import MediaTypeRefused
 from service.records.outboxes import Away
 from service.records.recording import InspectionMissing, RecordsOff
 from service.records.replays import IdempotencyInProgress, IdempotencyMismatch
