@@ -15,6 +15,7 @@ from service.bundles.folders import bundles_in, stamp_of, stamps_in
 from service.bundles.memory import Returns
 from service.bundles.replicas import BundleRefused, Prepare, open_replicas, warmed
 from service.bundles.shelf import Key, Loaded, Note, Shelf, Stamp, Standing, in_order
+from service.priority import go_behind
 from service.settings import Settings
 from service.telemetry import Telemetry
 
@@ -45,7 +46,7 @@ class Library:
         self._shelf = Shelf()
         self._loading: Key | None = None
         self._seen: Mapping[Key, Stamp] = {}
-        self._changes = ThreadPoolExecutor(1, thread_name_prefix="library")
+        self._changes = ThreadPoolExecutor(1, thread_name_prefix="library", initializer=go_behind)
         self._returns = Returns()
 
     def pick(

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 
 from models.errors import FlawsmithError
 from service.bundles.library import Library
+from service.priority import go_behind
 
 LOG = logging.getLogger("service")
 
@@ -56,6 +57,7 @@ class Loading:
             self._opened.result().close()
 
     def _run(self) -> None:
+        go_behind()  # the graphs' own threads are begun here
         try:
             library = self._open_it()
         except BaseException as error:  # whoever asks for the library learns of any

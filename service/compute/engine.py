@@ -23,6 +23,7 @@ from service.compute.failures import Failures
 from service.compute.gates import serve
 from service.compute.lanes import Lane
 from service.compute.tickets import LaneName, RightOfWay, Ticket
+from service.priority import go_behind
 from service.settings import Settings
 from service.telemetry import Telemetry, Trace
 
@@ -55,7 +56,9 @@ class Engine:
             lambda name: min(lane.wait_s for lane in self._able_lanes(name).values()),
             telemetry,
         )
-        self._spreading = ThreadPoolExecutor(AHEAD, thread_name_prefix="spread")
+        self._spreading = ThreadPoolExecutor(
+            AHEAD, thread_name_prefix="spread", initializer=go_behind
+        )
         self.failures = Failures()
 
     @contextmanager

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TypeVar
 
 from service.compute.tickets import TICKET, LaneName, RightOfWay, Ticket
+from service.priority import go_behind
 from service.telemetry import Telemetry, Trace
 
 Answer = TypeVar("Answer")
@@ -31,7 +32,7 @@ class Lane:
         self._way = way
         self.audits = asyncio.Semaphore(max(1, workers - 1))
         self._free = asyncio.Semaphore(workers)
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix=name)
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix=name, initializer=go_behind)
         self._telemetry = telemetry
         self._mean_s = 0.0
 
