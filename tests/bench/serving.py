@@ -157,10 +157,10 @@ def _ask_at_once(
 
 
 @contextmanager
-def run_service(bundles: Path) -> Iterator[Service]:
+def run_service(bundles: Path, *, threads: int = THREADS) -> Iterator[Service]:
     """`python -m service` on a free port, ready: its bundles are open and warm."""
     port = free_port()
-    settings = {"PORT": port, "BUNDLES": bundles, "DEVICE": "cpu", "THREADS": THREADS}
+    settings = {"PORT": port, "BUNDLES": bundles, "DEVICE": "cpu", "THREADS": threads}
     environment = os.environ | {f"SERVICE_{name}": str(value) for name, value in settings.items()}
     command = [sys.executable, "-m", "service"]
     with (
