@@ -11,6 +11,7 @@ import argparse
 import base64
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -119,12 +120,13 @@ def _bentoml(python: str) -> Peer:
 def _run(peer: Peer, bundle: Path) -> Iterator[int]:
     port = free_port()
     environment = os.environ | {BUNDLE: str(bundle), THREADS: str(THREADS_EACH)}
-    with subprocess.Popen(peer.command(port), env=environment) as process:
+    command = peer.command(port)
+    with subprocess.Popen(command, env=environment, start_new_session=True) as process:
         try:
             _wait(process, f"http://127.0.0.1:{port}{peer.ready}", peer.name)
             yield port
         finally:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGKILL)  # LitServe leaves processes behind when asked
 
 
 def _wait(process: subprocess.Popen[bytes], url: str, name: str) -> None:
